@@ -1,0 +1,1 @@
+"""The loop: plan, act, observe, until an answer or a limit."""

@@ -1,0 +1,127 @@
+"""The tools of one run: its snapshot, what the model is told of them, and one bounded, typed call of one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+
+from jsonschema_rs import ValidationError
+
+from ..blocking import call_in_thread
+from ..errors import (
+    StepError,
+    ToolFailedError,
+    ToolInputError,
+    ToolOutputError,
+    ToolOutputTooLargeError,
+    ToolTimeoutError,
+    ToolUnavailableError,
+)
+from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unshared
+from ..llm.interface import ToolSpec
+from ..timelimit import TimeLimitError, within
+from ..tools.base import PreparedTool
+
+MAX_OUTPUT_BYTES = 256 * 1024
+"""How much a tool may return: a step has to fit into a journal event, a prompt and a response."""
+
+MAX_REASON_CHARS = 500
+
+
+class Toolbox:
+    """A run's tools, fixed when it starts: one registered later does not slip in."""
+
+    __slots__ = ("specs", "tools")
+
+    def __init__(self, tools: Mapping[str, PreparedTool]) -> None:
+        self.tools = tools
+        self.specs = tuple(
+            ToolSpec(tool.name, tool.description, tool.input_schema, tool.effect) for tool in tools.values()
+        )
+
+    def select(self, name: str, arguments: JsonObject) -> PreparedTool:
+        """Return the tool if it may be called with these arguments.
+
+        Raises:
+            ToolUnavailableError: this run has no such tool.
+            ToolInputError: the arguments break the tool's schema.
+        """
+        tool = self.tools.get(name)
+        if tool is None:
+            raise ToolUnavailableError(
+                f"There is no tool {name[:64]!r}. Available: {', '.join(self.tools) or 'none'}."
+            )
+        try:
+            tool.check_input(arguments)
+        except ValidationError as error:
+            raise ToolInputError(_where(error)) from error
+        return tool
+
+
+async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -> JsonObject:
+    """Run the tool once and return its output as plain JSON data of its own.
+
+    Whatever the tool does ends in one of three ways: a result, a StepError, or (for KeyboardInterrupt and our own
+    cancellation only) the exception itself.
+
+    Raises:
+        StepError: what went wrong, for the trace and the model.
+        asyncio.CancelledError: the run itself was cancelled.
+    """
+    try:
+        output = await within(seconds, _run(tool, unshared(arguments)))
+    except TimeLimitError:
+        raise ToolTimeoutError(f"{tool.name} did not answer within {seconds:g} s.") from None
+    except (StepError, KeyboardInterrupt):
+        raise
+    except asyncio.CancelledError as error:
+        if _being_cancelled():
+            raise
+        raise ToolFailedError(f"{tool.name} cancelled itself.") from error
+    except BaseException as error:  # a tool may raise SystemExit or worse; the run goes on
+        raise ToolFailedError(_describe(error)) from error
+    return _checked_output(tool, output)
+
+
+async def _run(tool: PreparedTool, arguments: JsonObject) -> object:
+    output = tool.run(arguments) if tool.runs_inline else await call_in_thread(tool.run, arguments)
+    return await output if inspect.isawaitable(output) else output
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _checked_output(tool: PreparedTool, output: object) -> JsonObject:
+    if not isinstance(output, Mapping):
+        raise ToolOutputError(f"{tool.name} returned {type(output).__name__}, not an object.")
+    try:
+        copied = copy_json(output, MAX_OUTPUT_BYTES)
+        if tool.check_output is not None:
+            tool.check_output(copied)
+    except NotJsonError as error:
+        raise ToolOutputError(f"{tool.name} returned something that is not JSON: {error}.") from error
+    except TooLargeError as error:
+        raise ToolOutputTooLargeError(f"{tool.name} returned more than {MAX_OUTPUT_BYTES} bytes.") from error
+    except ValidationError as error:
+        raise ToolOutputError(f"{tool.name} broke its output schema: {_where(error)}") from error
+    except Exception as error:  # a Mapping of the tool's own can raise while it is read
+        raise ToolFailedError(_describe(error)) from error
+    return copied
+
+
+def _where(error: ValidationError) -> str:
+    path = "/".join(str(part) for part in error.instance_path)
+    return f"{path}: {error.message}"[:MAX_REASON_CHARS] if path else error.message[:MAX_REASON_CHARS]
+
+
+def _describe(error: BaseException) -> str:
+    """Return "Type: message" of any exception, even one whose `__str__` raises."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(no message)"
+    printable = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return f"{type(error).__name__}: {printable}"[:MAX_REASON_CHARS]

@@ -1,0 +1,97 @@
+"""From errors to RFC 9457 problem details: the only place where HTTP statuses stand."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from .. import errors
+from ..errors import AgentCoreError
+
+log = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+
+STATUS: dict[type[AgentCoreError], HTTPStatus] = {
+    errors.CallerError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotesUnavailableError: HTTPStatus.NOT_IMPLEMENTED,
+    # these are caught where they happen; one that gets here is a fault of this program
+    errors.RunningLoopError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.StepError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.SetupError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""A class without a line of its own has its parent's status."""
+
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def status_of(kind: type[AgentCoreError]) -> HTTPStatus:
+    """Return the status for a class of errors: its own, or its nearest ancestor's."""
+    return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
+
+
+def problem(status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None) -> Response:
+    """Build the response."""
+    body: dict[str, object] = {
+        "type": f"urn:llm-agent-core:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if fields:
+        body["errors"] = fields
+    return Response(msgspec.json.encode(body), status, media_type=PROBLEM_TYPE)
+
+
+def internal_fault() -> Response:
+    """Build the answer to a fault of ours: it says nothing of the inside; the log does."""
+    return problem(500, "internal_error", "Something went wrong inside the service. The log says what.")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+    app.add_exception_handler(AgentCoreError, _on_own_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+async def _on_own_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AgentCoreError)
+    status = status_of(type(error))
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("unexpected error", exc_info=error)
+        return internal_fault()
+    return problem(status, error.code, str(error))
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": str(item["msg"])}
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+    return problem(422, "invalid_request", detail[:2000], fields[:50])
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = problem(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_fault(_: Request, __: Exception) -> Response:
+    # the server logs the exception itself, which starlette raises again after this answer
+    return internal_fault()

@@ -1,0 +1,135 @@
+"""Wire shapes: what requests must look like and what answers are, as the OpenAPI document states them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+
+from ..agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS
+from ..tools.base import Effect
+
+BLANK = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
+"""White space, control and zero-width characters, spelled out: regex dialects disagree on what \\s is."""
+
+# validated by pydantic-core's Rust regex: linear time, and no trailing-newline surprise in `$`
+GOAL_PATTERN = rf"^[^\u0000]*[^{BLANK}][^\u0000]*$"
+STORABLE_PATTERN = r"^[^\u0000]*$"
+
+EXAMPLE_TASK: JsonDict = {"goal": "Calculate the result of (100 + 50) * 2", "context": None, "tools": ["math"]}
+EXAMPLE_STEP: JsonDict = {
+    "step": 1,
+    "tool": "math",
+    "input": {"expression": "(100 + 50) * 2"},
+    "output": {"result": 300, "expression": "(100 + 50) * 2"},
+    "error": None,
+    "timestamp": "2026-11-22T09:30:00.123456Z",
+}
+
+
+class RunTaskRequest(BaseModel):
+    """A goal to carry out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE_TASK]})
+
+    goal: Annotated[str, StringConstraints(min_length=1, max_length=MAX_GOAL_CHARS, pattern=GOAL_PATTERN)] = Field(
+        description="What is to be done, in plain language."
+    )
+    context: Annotated[str, StringConstraints(max_length=MAX_CONTEXT_CHARS, pattern=STORABLE_PATTERN)] | None = (
+        Field(None, description="Background for the goal; data, never instructions.")
+    )
+    tools: list[str] | None = Field(
+        None,
+        description="Names of the tools the run may use: omitted or null for all, an empty list for none.",
+    )
+
+
+class StepModel(BaseModel):
+    """One tool call. `output` is null where there is an `error` ("code: sentence")."""
+
+    step: int
+    tool: str
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    error: str | None
+    timestamp: datetime
+
+
+class RunTaskResponse(BaseModel):
+    """How the run ended, the answer or the reason as text, and every step."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run_id": "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d",
+                    "status": "success",
+                    "output": "Calculation result: 300 (from (100 + 50) * 2)",
+                    "trace": [EXAMPLE_STEP],
+                }
+            ]
+        }
+    )
+
+    run_id: str
+    status: Literal["success", "error"]
+    output: str
+    trace: list[StepModel]
+
+
+class GovernanceNotes(BaseModel):
+    """The notes of a proposal, in the order they were added."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"proposal_id": "PROP-2025-001", "notes": ["Legal review completed"]}]}
+    )
+
+    proposal_id: str
+    notes: list[str]
+
+
+class ToolModel(BaseModel):
+    """A tool that runs may use."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    effect: Effect
+
+
+class ToolList(BaseModel):
+    """Every tool there is."""
+
+    tools: list[ToolModel]
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "healthy", "service": "llm-agent-core", "version": "0.1.0"}]}
+    )
+
+    status: Literal["healthy"] = "healthy"
+    service: Literal["llm-agent-core"] = "llm-agent-core"
+    version: str
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one part of a request."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 problem details; `code` is stable and meant for programs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] | None = None

@@ -1,0 +1,53 @@
+"""The OpenAPI document: FastAPI's own, with the problem shape, and the tools that exist right now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ..tools.base import PreparedTool, ToolSource
+from .errors import PROBLEM_TYPE
+from .models import Problem
+
+DESCRIPTION = """\
+The execution core under AI orchestrators. A caller posts a goal; a language model (the offline planner by default)
+plans; tools run; every step is traced. Errors are RFC 9457 problem documents with a stable `code`."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document error answers of these statuses."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI, tools: ToolSource) -> None:
+    """Make `app` state its document over the tools of the moment; it is built again when they change."""
+    built: tuple[Mapping[str, PreparedTool], dict[str, Any]] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal built
+        snapshot = tools.snapshot()
+        if built is None or built[0] is not snapshot:
+            built = snapshot, _document(app, list(snapshot))
+        return built[1]
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _document(app: FastAPI, tool_names: list[str]) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schemas["Problem"].pop("$defs", {}))
+    tools = schemas["RunTaskRequest"]["properties"]["tools"]
+    for branch in tools["anyOf"]:
+        if branch.get("type") == "array":
+            branch["items"] = {"type": "string", "enum": tool_names}
+    return document

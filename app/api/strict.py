@@ -1,0 +1,147 @@
+"""Strict reading of JSON bodies: bounded, declared, UTF-8, and not too deep, before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from ..errors import (
+    AgentCoreError,
+    BodyTooLargeError,
+    MalformedBodyError,
+    NestingTooDeepError,
+    UnsupportedMediaTypeError,
+)
+from ..jsonvalue import MAX_DEPTH
+from . import errors
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedBodyError(f"The body is not valid JSON: {name} is not a JSON number.")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+class StrictRequest(Request):
+    """A request whose body has been read and parsed by our rules before FastAPI asks for it."""
+
+    document: object = None
+
+    async def json(self) -> Any:
+        return self.document
+
+    async def read(self) -> None:
+        """Read and parse the body.
+
+        Raises:
+            UnsupportedMediaTypeError, BodyTooLargeError, MalformedBodyError, NestingTooDeepError
+        """
+        self._check_declared()
+        self._body = await self._bounded_body()
+        self.document = parse_json(self._body)
+
+    def _check_declared(self) -> None:
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type == "application/json" or (
+            media_type.startswith("application/") and media_type.endswith("+json")
+        ):
+            return
+        # A plain fetch() or a bare client sends text/plain or nothing. A browser page can do so across origins
+        # without a preflight, so with an Origin only declared JSON will do.
+        if media_type in ("", "text/plain") and "origin" not in self.headers:
+            self.scope["headers"] = [
+                *((name, value) for name, value in self.scope["headers"] if name != b"content-type"),
+                (b"content-type", b"application/json"),
+            ]
+            del self._headers
+            return
+        raise UnsupportedMediaTypeError(
+            f"The body has to be sent as application/json, not {media_type[:100] or 'without a type'}."
+        )
+
+    async def _bounded_body(self) -> bytes:
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
+            raise _too_large()
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in self.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+
+
+def parse_json(body: bytes) -> object:
+    """Parse one JSON document (RFC 8259: UTF-8, no NaN, nothing after it), nested at most MAX_DEPTH deep.
+
+    Raises:
+        MalformedBodyError: it is none; the message says where.
+        NestingTooDeepError
+    """
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise NestingTooDeepError(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    try:
+        return _decoder.decode(body.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise MalformedBodyError(
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError(f"The body is not UTF-8: byte {error.start} is invalid.") from error
+    except ValueError as error:  # Python refuses to read integers of thousands of digits
+        raise MalformedBodyError("The body holds a number with too many digits.") from error
+
+
+def _depth(body: bytes) -> int:
+    """Return how deep brackets nest outside of texts; linear in the size of the body."""
+    depth = deepest = 0
+    for match in _TEXT_OR_BRACKET.finditer(body):
+        if match[0] in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in (b"]", b"}"):
+            depth -= 1
+    return deepest
+
+
+class StrictRoute(APIRoute):
+    """A FastAPI route that reads bodies strictly and answers its own faults inside the middleware (CORS)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        has_body = self.body_field is not None
+
+        async def handle(request: Request) -> Response:
+            try:
+                if has_body:
+                    request = StrictRequest(request.scope, request.receive)
+                    await request.read()
+                return await handler(request)
+            except (AgentCoreError, HTTPException, RequestValidationError):
+                raise
+            except Exception:
+                log.exception("fault in %s", self.path)
+                return errors.internal_fault()
+
+        return handle

@@ -1,0 +1,119 @@
+"""The commands: `serve` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from . import __version__
+from .agent.core import Agent
+from .agent.events import RunFinished, ToolCompleted
+from .agent.result import AgentResult
+from .config import Settings
+from .errors import AgentCoreError, PortInUseError
+from .jsonvalue import wire_form
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 success, 1 the run failed, 2 it could not start."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except AgentCoreError as error:
+        print(f"llm-agent-core: {error}", file=sys.stderr)  # noqa: T201 - a command talks to a terminal
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llm-agent-core", description="The execution core under AI orchestrators."
+    )
+    parser.add_argument("--version", action="version", version=f"llm-agent-core {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve the HTTP API")
+    serve.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (default: PORT, or 8000)")
+    serve.set_defaults(command=_serve)
+    run = commands.add_parser("run", help="carry out one goal and print its steps and answer")
+    run.add_argument("goal")
+    run.add_argument("--context", help="background for the goal")
+    run.add_argument("--tools", help="comma-separated names of the tools the run may use; empty for none")
+    run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    run.set_defaults(command=_run)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # imported here: `run` needs no web server, and `.main` reads the settings when it is imported
+    import uvicorn
+
+    from .main import app
+
+    settings: Settings = app.state.settings
+    host = settings.host if options.host is None else options.host
+    port = settings.port if options.port is None else options.port
+    with _listen(host, port) as listener:
+        address = f"[{host}]" if ":" in host else host
+        print(  # noqa: T201
+            f"llm-agent-core {__version__} on http://{address}:{listener.getsockname()[1]} (API at /docs), "
+            f"model {settings.llm_model}, {settings.environment}. Ctrl-C stops it.",
+            file=sys.stderr,
+            flush=True,
+        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, http="httptools", server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        PortInUseError: the address is taken, not ours, or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise PortInUseError(
+            f"Cannot listen on {host}, port {port}: {error}. If another program has the port, stop it or choose "
+            f"another: PORT={port + 1 if port < 65535 else 8001}."
+        ) from error
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .bootstrap import build_services
+
+    agent = build_services(Settings()).agent
+    tools = None if options.tools is None else [name.strip() for name in options.tools.split(",") if name.strip()]
+    result = asyncio.run(_drain(agent, options.goal, options.context, tools, show=not options.json))
+    print(result.model_dump_json() if options.json else result.output)  # noqa: T201
+    return 0 if result.status == "success" else 1
+
+
+async def _drain(
+    agent: Agent, goal: str, context: str | None, tools: list[str] | None, *, show: bool
+) -> AgentResult:
+    """Carry out the goal, printing each step as it happens."""
+    trace = []
+    async for event in agent.stream(goal, context, tools):
+        if isinstance(event, ToolCompleted):
+            trace.append(event.step)
+            if show:
+                print(_line(event), flush=True)  # noqa: T201
+        if isinstance(event, RunFinished):
+            return AgentResult(event.status, event.output, trace)
+    raise AssertionError("a run ends with RunFinished")
+
+
+def _line(event: ToolCompleted) -> str:
+    step = event.step
+    outcome = step.error or msgspec.json.encode(wire_form(step.output or {})).decode()
+    return f"step {step.step}  {step.tool} {msgspec.json.encode(wire_form(step.input)).decode()} -> {outcome}"

@@ -1,0 +1,83 @@
+"""Settings: every variable the program reads, from the environment or `.env`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .errors import ConfigurationError
+
+
+class Environment(StrEnum):
+    """Where the service runs; it decides how logs look."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Lists are comma-separated or JSON; empty and unknown variables are ignored.
+
+    Raises:
+        ConfigurationError: names each variable with a bad value, and the reason, on one line.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    environment: Environment = Field(
+        Environment.DEVELOPMENT,
+        description="development: readable logs. production: JSON logs, one line an event.",
+    )
+    debug: bool = Field(
+        False, description="true: LOG_LEVEL is DEBUG, whatever it says, and asyncio checks itself."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins that browsers may call from, such as https://desk.example; * for all."
+    )
+    max_steps: int = Field(20, ge=1, le=1000, description="Tool calls a run may make.")
+    max_run_seconds: float = Field(300.0, gt=0, le=86_400, description="Wall time a run may take, in seconds.")
+    tool_modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Python modules imported at start-up; each registers its tools with tool_registry."
+    )
+    llm_model: Literal["mock"] = Field("mock", description="The language model: mock is the offline planner.")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors())
+            raise ConfigurationError(problems) from None
+
+    @field_validator("cors_origins", "tool_modules", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                return json.loads(text)
+            except ValueError as error:
+                raise ValueError(f"it starts like a JSON list but is none: {error}") from error
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+def _problem(location: tuple[int | str, ...], reason: str) -> str:
+    # without the value: one day it will be somebody's password
+    return f"{str(location[0]).upper()}: {reason}" if location else reason

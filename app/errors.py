@@ -1,0 +1,226 @@
+"""Every error this project raises, as one tree; each class has a stable `code`, and none knows of HTTP.
+
+AgentCoreError
+├── CallerError                 the caller asked for what cannot be done; nothing has run
+│   ├── InvalidGoalError            invalid_goal
+│   ├── InvalidContextError         invalid_context
+│   ├── InvalidProposalIdError      invalid_proposal_id
+│   ├── UnknownToolError            unknown_tool
+│   ├── NotesUnavailableError       notes_unavailable
+│   ├── MalformedBodyError          malformed_json
+│   ├── BodyTooLargeError           body_too_large
+│   ├── NestingTooDeepError         nesting_too_deep
+│   ├── UnsupportedMediaTypeError   unsupported_media_type
+│   └── RunningLoopError            running_loop
+├── StepError                   one tool call failed; it becomes the `error` of a step and the run goes on
+│   ├── ToolUnavailableError        unknown_tool
+│   ├── ToolInputError              invalid_input
+│   ├── ToolOutputError             invalid_output
+│   ├── ToolOutputTooLargeError     output_too_large
+│   ├── ToolTimeoutError            timeout
+│   ├── ToolFailedError             tool_failed
+│   └── ToolRejected                rejected, or the code a tool gives: the tool promises nothing happened
+├── ModelError                  the language model failed; the run ends as an error
+│   ├── ModelFailedError            model_failed
+│   └── ModelResponseError          model_response_invalid
+└── SetupError                  the program was put together wrongly; it does not start
+    ├── ConfigurationError          configuration
+    ├── InvalidToolError            invalid_tool
+    ├── DuplicateToolError          duplicate_tool
+    ├── ToolModuleError             tool_module
+    └── PortInUseError              port_in_use
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AgentCoreError(Exception):
+    """The root. `str(error)` is a sentence for a person; `code` is for programs and never changes."""
+
+    code: ClassVar[str] = "agent_core_error"
+
+
+class CallerError(AgentCoreError):
+    """The caller asked for something that cannot be done; nothing has run."""
+
+    code = "caller_error"
+
+
+class InvalidGoalError(CallerError):
+    """The goal is blank, too long, or holds text that cannot be stored (NUL, lone surrogates)."""
+
+    code = "invalid_goal"
+
+
+class InvalidContextError(CallerError):
+    """The context is too long or holds text that cannot be stored (NUL, lone surrogates)."""
+
+    code = "invalid_context"
+
+
+class InvalidProposalIdError(CallerError):
+    """The proposal id does not have the form PROP-YYYY-NNN."""
+
+    code = "invalid_proposal_id"
+
+
+class UnknownToolError(CallerError):
+    """A run named tools that do not exist; the message lists those that do."""
+
+    code = "unknown_tool"
+
+    def __init__(self, unknown: list[str], available: list[str]) -> None:
+        self.unknown = unknown
+        self.available = available
+        names = ", ".join(repr(name) for name in unknown)
+        listed = ", ".join(available) if available else "none"
+        super().__init__(f"Unknown tool {names}. Available tools: {listed}.")
+
+
+class NotesUnavailableError(CallerError):
+    """The active governance_note tool has no store that notes could be read from."""
+
+    code = "notes_unavailable"
+
+
+class MalformedBodyError(CallerError):
+    """The request body is not one JSON document in UTF-8."""
+
+    code = "malformed_json"
+
+
+class BodyTooLargeError(CallerError):
+    """The request body is larger than the service accepts."""
+
+    code = "body_too_large"
+
+
+class NestingTooDeepError(CallerError):
+    """The JSON document is nested more deeply than the service accepts."""
+
+    code = "nesting_too_deep"
+
+
+class UnsupportedMediaTypeError(CallerError):
+    """The request body is not declared as JSON."""
+
+    code = "unsupported_media_type"
+
+
+class RunningLoopError(CallerError):
+    """The blocking `Agent.run` was called from inside a running event loop."""
+
+    code = "running_loop"
+
+
+class StepError(AgentCoreError):
+    """One tool call failed. `as_text()` is what stands in the step: "code: sentence"."""
+
+    code = "step_error"
+
+    def as_text(self) -> str:
+        """The form a step's `error` has on the wire."""
+        return f"{self.code}: {self}"
+
+
+class ToolUnavailableError(StepError):
+    """The model asked for a tool that this run does not have."""
+
+    code = "unknown_tool"
+
+
+class ToolInputError(StepError):
+    """The input does not satisfy the tool's schema; the tool did not run."""
+
+    code = "invalid_input"
+
+
+class ToolOutputError(StepError):
+    """The tool returned something that is not JSON, or that breaks its own output schema."""
+
+    code = "invalid_output"
+
+
+class ToolOutputTooLargeError(StepError):
+    """The tool returned more than a step may hold."""
+
+    code = "output_too_large"
+
+
+class ToolTimeoutError(StepError):
+    """The tool did not answer in time."""
+
+    code = "timeout"
+
+
+class ToolFailedError(StepError):
+    """The tool raised something; whether it had an effect is unknown."""
+
+    code = "tool_failed"
+
+
+class ToolRejected(StepError):  # noqa: N818 - what a tool says, not what went wrong with it
+    """Raised by a tool to refuse a call: it promises that nothing happened.
+
+    `code` is the tool's own stable word for the reason (`division_by_zero`); it defaults to `rejected`.
+    """
+
+    def __init__(self, sentence: str, code: str = "rejected") -> None:
+        super().__init__(sentence)
+        self.code = code  # type: ignore[misc]  # one class, many reasons: the code is the tool's
+
+
+class ModelError(AgentCoreError):
+    """The language model failed."""
+
+    code = "model_error"
+
+
+class ModelFailedError(ModelError):
+    """The model's client raised."""
+
+    code = "model_failed"
+
+
+class ModelResponseError(ModelError):
+    """The model answered with something that is not a decision; the message tells the model how to mend it."""
+
+    code = "model_response_invalid"
+
+
+class SetupError(AgentCoreError):
+    """The program was put together wrongly; it says so in one line and does not start."""
+
+    code = "setup_error"
+
+
+class ConfigurationError(SetupError):
+    """A setting has a bad value."""
+
+    code = "configuration"
+
+
+class InvalidToolError(SetupError):
+    """An object registered as a tool does not have the shape of one."""
+
+    code = "invalid_tool"
+
+
+class DuplicateToolError(SetupError):
+    """Two tools were registered under one name."""
+
+    code = "duplicate_tool"
+
+
+class ToolModuleError(SetupError):
+    """A module named in TOOL_MODULES could not be imported."""
+
+    code = "tool_module"
+
+
+class PortInUseError(SetupError):
+    """The address the service was told to listen on is taken."""
+
+    code = "port_in_use"

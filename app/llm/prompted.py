@@ -1,0 +1,145 @@
+"""The adapter that lets a client with only `generate` take part: a prompt out, a decision read from text."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import assert_never, cast
+
+import msgspec
+
+from ..blocking import call_in_thread
+from ..errors import ModelResponseError
+from ..jsonvalue import JsonObject, JsonValue, wire_form
+from .interface import (
+    AssistantMessage,
+    CompletionClient,
+    CorrectionMessage,
+    LLMClient,
+    LLMRequest,
+    LLMResponse,
+    Message,
+    ToolCall,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+
+HOW_TO_ANSWER = """\
+Decide the next move and reply with one JSON value and nothing else:
+  to call a tool:    {"tool": "<name>", "input": {...}}
+  to call several:   [{"tool": "<name>", "input": {...}}, ...]
+  to finish:         {"answer": "<text for the caller>"}"""
+
+MAX_CONTENT_CHARS = 1_000_000
+"""More text than this from a model is refused unread."""
+
+
+def lift(client: object) -> CompletionClient:
+    """Return `client` as something that completes requests; one for each run, since the prompt grows with it."""
+    if callable(getattr(client, "complete", None)):
+        return cast("CompletionClient", client)
+    if callable(getattr(client, "generate", None)):
+        return PromptedClient(cast("LLMClient", client))
+    raise TypeError(
+        f"{type(client).__name__} is no LLM client: it needs generate(prompt, system_prompt='') -> LLMResponse."
+    )
+
+
+class PromptedClient:
+    """One run's conversation with a generate-only client. Each message is rendered once."""
+
+    def __init__(self, client: LLMClient) -> None:
+        self._client = client
+        self._rendered: list[str] = []
+        self._system = ""
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """Ask with everything so far as one prompt.
+
+        Raises:
+            ModelResponseError: the text is neither plain words nor a decision; the message tells the model why.
+        """
+        if not self._system:
+            self._system = f"{request.system}\n\n{_tools_text(request.tools)}\n\n{HOW_TO_ANSWER}"
+        self._rendered.extend(_render(message) for message in request.messages[len(self._rendered) :])
+        response = await self._generate("\n".join(self._rendered), self._system)
+        if not isinstance(response, LLMResponse):
+            raise ModelResponseError(f"generate() returned {type(response).__name__}, not an LLMResponse.")
+        return response if response.tool_calls else read_decision(response)
+
+    async def _generate(self, prompt: str, system: str) -> object:
+        generate = cast("Callable[[str, str], object]", self._client.generate)
+        if inspect.iscoroutinefunction(generate) or getattr(self._client, "quick", False) is True:
+            response = generate(prompt, system)
+        else:
+            response = await call_in_thread(lambda text: generate(text, system), prompt)
+        return await response if inspect.isawaitable(response) else response
+
+
+def _tools_text(tools: object) -> str:
+    specs = cast("tuple[ToolSpec, ...]", tools)
+    if not specs:
+        return "You have no tools."
+    lines = [f"- {spec.name}: {spec.description} Input schema: {json.dumps(spec.input_schema)}" for spec in specs]
+    return "You have these tools:\n" + "\n".join(lines)
+
+
+def _render(message: Message) -> str:
+    """One line of JSON a message: data stays inside its quotes, whatever it says."""
+    match message:
+        case UserMessage():
+            fields: JsonObject = {"goal": message.goal, "context": message.context}
+        case AssistantMessage():
+            calls = [{"tool": call.name, "input": call.arguments} for call in message.tool_calls]
+            fields = {"you_said": message.content, "you_called": cast("JsonValue", calls)}
+        case ToolMessage():
+            fields = {"result_of": message.name, "output": message.output, "error": message.error}
+        case CorrectionMessage():
+            fields = {"problem_with_your_reply": message.problem}
+        case _:
+            assert_never(message)
+    return msgspec.json.encode(wire_form(fields)).decode()
+
+
+def read_decision(response: LLMResponse) -> LLMResponse:
+    """Read the decision in a response's text.
+
+    Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision.
+
+    Raises:
+        ModelResponseError: it is not.
+    """
+    text = str(response.content).strip()
+    if not text:
+        raise ModelResponseError("The reply was empty.")
+    if len(text) > MAX_CONTENT_CHARS:
+        raise ModelResponseError(f"The reply has {len(text)} characters; at most {MAX_CONTENT_CHARS} are read.")
+    document = _unfence(text)
+    if document[:1] not in ("{", "["):
+        return response
+    try:
+        value = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise ModelResponseError(f"The reply is not valid JSON: {error}") from error
+    if isinstance(value, dict) and isinstance(value.get("answer"), str):
+        return msgspec.structs.replace(response, content=value["answer"])
+    calls = value if isinstance(value, list) else [value]
+    return msgspec.structs.replace(response, content="", tool_calls=tuple(_read_call(call) for call in calls))
+
+
+def _unfence(text: str) -> str:
+    """Return what stands inside a Markdown code fence that wraps the whole text."""
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        return text[text.index("\n") + 1 : -3].strip()
+    return text
+
+
+def _read_call(value: object) -> ToolCall:
+    if isinstance(value, dict):
+        name = value.get("tool", value.get("name"))
+        arguments = value.get("input", value.get("arguments", value.get("args", {})))
+        if isinstance(name, str) and isinstance(arguments, dict):
+            return ToolCall(name, cast("JsonObject", arguments))
+    raise ModelResponseError(f"The reply is JSON but no decision.\n{HOW_TO_ANSWER}")

@@ -1,0 +1,200 @@
+"""The tool protocol, effect classes, and the registries that prepare tools once and hand out snapshots."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import StrEnum
+from threading import Lock
+from types import MappingProxyType
+from typing import Protocol
+
+import jsonschema_rs
+from msgspec import Struct
+
+from ..errors import DuplicateToolError, InvalidToolError
+from ..jsonvalue import JsonObject, JsonValue, NotJsonError, TooLargeError, copy_json
+
+DEFAULT_TIMEOUT_S = 30.0
+MAX_SCHEMA_BYTES = 256 * 1024
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What a tool may be called: the intersection of what the model providers accept."""
+
+
+class Effect(StrEnum):
+    """What running a tool does to the world, and so what may be done after a crash."""
+
+    PURE = "pure"
+    """Same input, same output, touches nothing."""
+    READ = "read"
+    """Reads the world; may rerun."""
+    TRANSACTIONAL = "transactional"
+    """Its effect commits together with the step that records it."""
+    KEYED = "keyed"
+    """The remote side honours an idempotency key."""
+    UNSAFE = "unsafe"
+    """Anything else: never rerun blindly."""
+
+
+class Tool(Protocol):
+    """What a user writes; there is no base class.
+
+    Optional attributes: `effect` (an `Effect` or its name; default unsafe), `timeout_s` (seconds a call may
+    take; default 30), `output_schema` (JSON Schema of what `run` returns) and `quick` (True: a sync `run` is
+    called on the event loop itself and so must never block; default False: it gets a thread).
+
+    `run` may be sync or async, takes a dict that satisfies `input_schema` and returns a JSON-able dict. To refuse
+    a call it raises `ToolRejected`, which promises that nothing happened; anything else it raises is recorded
+    as a failed step of unknown effect.
+    """
+
+    name: str
+    description: str
+    input_schema: JsonObject
+
+    def run(self, input: JsonObject, /) -> JsonObject | Awaitable[JsonObject]: ...
+
+
+class PreparedTool(Struct, frozen=True):
+    """A registered tool with everything that can be worked out once worked out once.
+
+    `check_input` and `check_output` raise `jsonschema_rs.ValidationError`.
+    """
+
+    source: object
+    name: str
+    description: str
+    input_schema: JsonObject
+    effect: Effect
+    timeout_s: float
+    runs_inline: bool
+    run: Callable[[JsonObject], object]
+    check_input: Callable[[JsonValue], None]
+    check_output: Callable[[JsonValue], None] | None
+
+
+def prepare(tool: object) -> PreparedTool:
+    """Check that `tool` has the shape of one and compile its schemas.
+
+    Raises:
+        InvalidToolError: says which attribute is missing or wrong.
+    """
+    name = getattr(tool, "name", None)
+    label = f"Tool {name!r}" if isinstance(name, str) else f"Tool {type(tool).__name__}"
+    if isinstance(tool, type):
+        raise InvalidToolError(f"{label} is a class; register an instance: {tool.__name__}().")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidToolError(f"{label} needs a `name` matching {NAME.pattern}, not {name!r}.")
+    description = getattr(tool, "description", None)
+    if not isinstance(description, str):
+        raise InvalidToolError(f"{label} needs a `description` text.")
+    run = getattr(tool, "run", None)
+    if not callable(run):
+        raise InvalidToolError(f"{label} needs a method `run(input) -> dict`.")
+    schema, check_input = _compile(label, "input_schema", getattr(tool, "input_schema", None))
+    output_schema = getattr(tool, "output_schema", None)
+    return PreparedTool(
+        source=tool,
+        name=name,
+        description=description,
+        input_schema=schema,
+        effect=_effect(label, getattr(tool, "effect", Effect.UNSAFE)),
+        timeout_s=_timeout(label, getattr(tool, "timeout_s", DEFAULT_TIMEOUT_S)),
+        runs_inline=inspect.iscoroutinefunction(run) or getattr(tool, "quick", False) is True,
+        run=run,
+        check_input=check_input,
+        check_output=None if output_schema is None else _compile(label, "output_schema", output_schema)[1],
+    )
+
+
+def _compile(label: str, attribute: str, schema: object) -> tuple[JsonObject, Callable[[JsonValue], None]]:
+    if not isinstance(schema, Mapping):
+        raise InvalidToolError(f"{label} needs an `{attribute}` that is a JSON Schema object.")
+    try:
+        own = copy_json(schema, MAX_SCHEMA_BYTES)
+        # offline: a `$ref` must never make this process fetch an address or read a file
+        validator = jsonschema_rs.validator_for(own, offline=True)
+    except (
+        NotJsonError,
+        TooLargeError,
+        jsonschema_rs.ValidationError,
+        jsonschema_rs.ReferencingError,
+    ) as error:
+        reason = getattr(error, "message", None) or str(error) or "it is too large"
+        raise InvalidToolError(f"{label} has an invalid `{attribute}`: {reason}.") from error
+    return own, validator.validate
+
+
+def _effect(label: str, value: object) -> Effect:
+    try:
+        return Effect(str(value))
+    except ValueError as error:
+        raise InvalidToolError(f"{label} has the effect {value!r}; it is one of {', '.join(Effect)}.") from error
+
+
+def _timeout(label: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
+        raise InvalidToolError(f"{label} needs a `timeout_s` between 0 and 86400 seconds, not {value!r}.")
+    return float(value)
+
+
+class ToolSource(Protocol):
+    """Where an agent gets its tools. `snapshot` returns the same object until something is registered."""
+
+    def snapshot(self) -> Mapping[str, PreparedTool]: ...
+
+
+class ToolRegistry:
+    """Tools by name. Registering is thread-safe and works at any time; a snapshot never changes."""
+
+    def __init__(self, tools: Iterable[object] = ()) -> None:
+        self._lock = Lock()
+        self._tools: Mapping[str, PreparedTool] = MappingProxyType({})
+        for tool in tools:
+            self.register(tool)
+
+    def register(self, tool: object) -> None:
+        """Add a tool.
+
+        Raises:
+            InvalidToolError: the object does not have the shape of a tool.
+            DuplicateToolError: the name is taken in this registry.
+        """
+        prepared = prepare(tool)
+        with self._lock:
+            if prepared.name in self._tools:
+                raise DuplicateToolError(f"A tool named {prepared.name!r} is already registered.")
+            self._tools = MappingProxyType({**self._tools, prepared.name: prepared})
+
+    def unregister(self, name: str) -> None:
+        """Take a tool out; runs that have already started keep it. Unknown names raise KeyError."""
+        with self._lock:
+            rest = dict(self._tools)
+            del rest[name]
+            self._tools = MappingProxyType(rest)
+
+    def snapshot(self) -> Mapping[str, PreparedTool]:
+        """Return the tools as they are now, in order of registration."""
+        return self._tools
+
+
+class LayeredTools:
+    """Registries over one another: a tool in a later one replaces the tool of its name in an earlier one."""
+
+    def __init__(self, *layers: ToolSource) -> None:
+        self._layers = layers
+        self._seen: tuple[Mapping[str, PreparedTool], ...] = ()
+        self._merged: Mapping[str, PreparedTool] = MappingProxyType({})
+
+    def snapshot(self) -> Mapping[str, PreparedTool]:
+        """Return all layers as one, the same object until one of them changes."""
+        seen = tuple(layer.snapshot() for layer in self._layers)
+        if len(seen) != len(self._seen) or any(a is not b for a, b in zip(seen, self._seen, strict=True)):
+            merged = {name: tool for layer in seen for name, tool in layer.items()}
+            self._merged, self._seen = MappingProxyType(merged), seen
+        return self._merged
+
+
+tool_registry = ToolRegistry()
+"""The process-wide registry that users register their own tools in; empty at first, and over the built-ins."""

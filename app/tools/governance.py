@@ -1,0 +1,128 @@
+"""The governance_note tool: adds and lists the notes of a proposal, over any note store."""
+
+from __future__ import annotations
+
+import re
+from threading import Lock
+from typing import Protocol
+
+from ..errors import InvalidProposalIdError, ToolRejected
+from ..jsonvalue import JsonObject
+from .base import Effect
+
+PROPOSAL_ID_PATTERN = "^[Pp][Rr][Oo][Pp]-[0-9]{4}-[0-9]{3,6}$"
+"""PROP, the year, and a running number of three to six digits; case does not matter."""
+
+MAX_NOTE_CHARS = 10_000
+NON_BLANK_PATTERN = r"\S"
+
+
+class NoteStore(Protocol):
+    """Where notes are kept. An optional attribute `effect` says what adding does; the default is unsafe."""
+
+    def add_note(self, proposal_id: str, note: str) -> int:
+        """Append a note and return how many the proposal now has."""
+        ...
+
+    def get_notes(self, proposal_id: str) -> list[str]:
+        """Return the proposal's notes in the order they were added; none is an empty list."""
+        ...
+
+
+class GovernanceNoteStore:
+    """Notes in memory: thread-safe, bounded, and lost when the process ends."""
+
+    # the note and the step that records it live and die with the same process
+    effect = Effect.TRANSACTIONAL
+
+    def __init__(self, max_notes_per_proposal: int = 10_000, max_notes: int = 100_000) -> None:
+        self._max_per_proposal = max_notes_per_proposal
+        self._max = max_notes
+        self._lock = Lock()
+        self._notes: dict[str, list[str]] = {}
+        self._count = 0
+
+    def add_note(self, proposal_id: str, note: str) -> int:
+        """Append a note.
+
+        Raises:
+            ToolRejected: `store_full`; a full store refuses and never drops an older note.
+        """
+        with self._lock:
+            notes = self._notes.get(proposal_id, [])
+            if len(notes) >= self._max_per_proposal or self._count >= self._max:
+                raise ToolRejected(f"The note store is full; nothing was added to {proposal_id}.", "store_full")
+            self._notes[proposal_id] = notes
+            notes.append(note)
+            self._count += 1
+            return len(notes)
+
+    def get_notes(self, proposal_id: str) -> list[str]:
+        with self._lock:
+            return list(self._notes.get(proposal_id, ()))
+
+
+def parse_proposal_id(text: str) -> str:
+    """Return the canonical, upper-case form of a proposal id.
+
+    Raises:
+        InvalidProposalIdError: `text` is not PROP-YYYY-NNN (three to six final digits).
+    """
+    if not re.fullmatch(PROPOSAL_ID_PATTERN, text):
+        raise InvalidProposalIdError(
+            f"{text[:80]!r} is not a proposal id. A proposal id looks like PROP-2025-001: PROP, a year, and a "
+            "number of three to six digits."
+        )
+    return text.upper()
+
+
+default_note_store = GovernanceNoteStore()
+"""The store of every tool that is given none: one a process."""
+
+
+class GovernanceNoteTool:
+    """Adds a note to a proposal, or lists its notes."""
+
+    name = "governance_note"
+    description = (
+        "Add a note to a governance proposal, or list the notes it has. Proposal ids look like PROP-2025-001."
+    )
+    input_schema: JsonObject = {
+        "type": "object",
+        "properties": {
+            "action": {"type": "string", "enum": ["add", "list"], "default": "add"},
+            "proposal_id": {"type": "string", "pattern": PROPOSAL_ID_PATTERN},
+            "note": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_NOTE_CHARS,
+                "pattern": NON_BLANK_PATTERN,
+            },
+        },
+        "required": ["proposal_id"],
+        "if": {"properties": {"action": {"const": "list"}}, "required": ["action"]},
+        "then": {"properties": {"note": False}},
+        "else": {"required": ["note"]},
+        "additionalProperties": False,
+    }
+
+    def __init__(self, store: NoteStore | None = None) -> None:
+        self.store: NoteStore = default_note_store if store is None else store
+        self.effect = getattr(self.store, "effect", Effect.UNSAFE)
+        # a user's own store may talk to a network; ours is a list behind a lock
+        self.quick = isinstance(self.store, GovernanceNoteStore)
+
+    def run(self, input: JsonObject) -> JsonObject:
+        """Add a note or list them.
+
+        Add: `{"proposal_id", "note"}` -> `{"proposal_id", "note", "count"}`.
+        List: `{"action": "list", "proposal_id"}` -> `{"proposal_id", "notes"}`.
+
+        Raises:
+            ToolRejected: `store_full`, from the default store.
+        """
+        proposal_id = parse_proposal_id(str(input["proposal_id"]))
+        if input.get("action") == "list":
+            return {"proposal_id": proposal_id, "notes": list(self.store.get_notes(proposal_id))}
+        note = str(input["note"])
+        return {"proposal_id": proposal_id, "note": note, "count": self.store.add_note(proposal_id, note)}
