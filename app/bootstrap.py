@@ -9,6 +9,7 @@ from msgspec import Struct
 from .agent.core import Agent
 from .config import Settings
 from .errors import AgentCoreError, ToolModuleError
+from .runs.notes import NoteService
 from .runs.service import RunService
 from .tools.base import ToolSource
 from .tools.builtin import default_tools
@@ -20,6 +21,7 @@ class Services(Struct, frozen=True):
     tools: ToolSource
     agent: Agent
     runs: RunService
+    notes: NoteService
 
 
 def build_services(settings: Settings) -> Services:
@@ -32,7 +34,7 @@ def build_services(settings: Settings) -> Services:
         _import_tool_module(name)
     tools = default_tools()
     agent = Agent(tools=tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds)
-    return Services(tools=tools, agent=agent, runs=RunService(agent))
+    return Services(tools=tools, agent=agent, runs=RunService(agent), notes=NoteService(tools))
 
 
 def _import_tool_module(name: str) -> None:

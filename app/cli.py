@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -51,12 +52,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # imported here: `run` needs no web server, and `.main` reads the settings when it is imported
-    import uvicorn
+    import uvicorn  # here, because `run` needs no web server
 
-    from .main import app
-
-    settings: Settings = app.state.settings
+    settings = Settings()
     host = settings.host if options.host is None else options.host
     port = settings.port if options.port is None else options.port
     with _listen(host, port) as listener:
@@ -67,7 +65,10 @@ def _serve(options: argparse.Namespace) -> int:
             file=sys.stderr,
             flush=True,
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, http="httptools", server_header=False)
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours has said
+        config = uvicorn.Config(
+            f"{__package__}.main:app", log_config=None, access_log=False, http="httptools", server_header=False
+        )
         uvicorn.Server(config).run(sockets=[listener])
     return 0
 

@@ -74,7 +74,7 @@ class UnknownToolError(CallerError):
     def __init__(self, unknown: list[str], available: list[str]) -> None:
         self.unknown = unknown
         self.available = available
-        names = ", ".join(repr(name) for name in unknown)
+        names = ", ".join(repr(name[:64]) for name in unknown[:5])
         listed = ", ".join(available) if available else "none"
         super().__init__(f"Unknown tool {names}. Available tools: {listed}.")
 

@@ -15,7 +15,10 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest integer every JSON reader holds exactly (RFC 8259 section 6, I-JSON RFC 7493 section 2.2)."""
 
-MAX_INTEGER_DIGITS = 20_000
+MAX_INTEGER_DIGITS = 4300
+"""As many digits as Python turns into text and back by default (sys.int_info.default_max_str_digits)."""
+
+_INTEGER_BOUND = 10**MAX_INTEGER_DIGITS
 
 
 class NotJsonError(ValueError):
@@ -109,10 +112,9 @@ def _spend(left: list[int], size: int) -> None:
 
 
 def _integer_size(value: int) -> int:
-    digits = value.bit_length() * 3 // 10
-    if digits > MAX_INTEGER_DIGITS:
+    if not -_INTEGER_BOUND < value < _INTEGER_BOUND:
         raise NotJsonError(f"an integer has more than {MAX_INTEGER_DIGITS} digits")
-    return digits + 1
+    return value.bit_length() * 3 // 10 + 2
 
 
 def _text_size(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,19 +15,26 @@ from .api import errors, openapi
 from .api.routes import build_router
 from .bootstrap import build_services
 from .config import Environment, Settings
-from .runs.notes import NoteService
 from .telemetry.logs import set_up_logging
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-    """Hold what the service needs while it serves."""
+async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    """Set the process up for serving, and leave it as it was."""
+    settings: Settings = app.state.settings
+    set_up_logging(
+        "DEBUG" if settings.debug else settings.log_level,
+        as_json=settings.environment is Environment.PRODUCTION,
+    )
+    asyncio.get_running_loop().set_debug(settings.debug)
     # Everything that lives as long as the process is here now; not walking it again and again halves the CPU
     # that a thousand live runs take.
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     yield
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
 
 
@@ -36,12 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         SetupError: a tool module cannot be imported.
     """
-    level = "DEBUG" if settings.debug else settings.log_level
-    set_up_logging(level, as_json=settings.environment is Environment.PRODUCTION)
     services = build_services(settings)
     app = FastAPI(title="LLM Agent Execution Core", version=__version__, lifespan=lifespan)
     app.state.settings = settings
-    app.include_router(build_router(services.runs, NoteService(services.tools), services.tools))
+    app.include_router(build_router(services.runs, services.notes, services.tools))
     errors.install(app)
     openapi.install(app, services.tools)
     if settings.cors_origins:

@@ -10,10 +10,19 @@ from msgspec import Struct
 
 from ..errors import ModelFailedError, ModelResponseError, StepError, ToolRejected
 from ..jsonvalue import JsonObject
-from ..llm.interface import CorrectionMessage, ToolCall
+from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
 from ..tools.base import Effect, PreparedTool
-from .events import Event, ModelRequested, RunFinished, Step, ToolCompleted, ToolIntended
+from .events import (
+    Event,
+    ModelDecided,
+    ModelRejected,
+    ModelRequested,
+    RunFinished,
+    Step,
+    ToolCompleted,
+    ToolIntended,
+)
 from .journal import Journal
 from .planner import MAX_CORRECTIONS, Planner
 from .state import AgentState
@@ -57,16 +66,13 @@ class Loop:
         state = self._state
         while state.result is None:
             seconds = self._deadline - monotonic()
-            if seconds <= 0:
-                yield await self._finish(_out_of_time(self._limits))
+            end = self._end(seconds)
+            if end is not None:
+                yield await self._finish(end)
             elif not state.pending:
                 yield self._record(ModelRequested(state.turns + 1))
-                yield self._record(await self._decide(seconds))
-                end = _end(state)
-                if end is not None:
-                    yield await self._finish(end)
-            elif len(state.steps) >= self._limits.max_steps:
-                yield await self._finish(_out_of_steps(self._limits))
+                move = await self._decide(seconds)
+                yield await self._finish(move) if isinstance(move, RunFinished) else self._record(move)
             else:
                 call = state.pending[0]
                 tool = self._select(call)
@@ -75,6 +81,22 @@ class Loop:
                 else:
                     yield self._record(ToolIntended(len(state.steps) + 1, call.name, call.arguments))
                     yield self._record(await self._perform(tool, call, seconds))
+
+    def _end(self, seconds: float) -> RunFinished | None:
+        """Return how the run ends now, or None if it goes on; a resumed run that has its answer asks no more."""
+        state = self._state
+        if seconds <= 0:
+            return _out_of_time(self._limits)
+        if state.pending:
+            return _out_of_steps(self._limits) if len(state.steps) >= self._limits.max_steps else None
+        last = state.messages[-1]
+        if isinstance(last, AssistantMessage):
+            if last.declined:
+                return RunFinished("error", last.content, "declined")
+            return RunFinished("success", last.content)
+        if isinstance(last, CorrectionMessage) and state.corrections > MAX_CORRECTIONS:
+            return _out_of_corrections(state.corrections, last.problem)
+        return None
 
     def _record(self, event: Event) -> Event:
         recorded = self._journal.append(event)
@@ -86,7 +108,7 @@ class Loop:
         await self._journal.commit()
         return recorded
 
-    async def _decide(self, seconds: float) -> Event:
+    async def _decide(self, seconds: float) -> ModelDecided | ModelRejected | RunFinished:
         try:
             return await self._planner.next_move(self._state, seconds)
         except TimeLimitError:
@@ -125,20 +147,9 @@ class Loop:
         return ToolCompleted(step, duration_s, call.id, effect_unknown)
 
 
-def _end(state: AgentState) -> RunFinished | None:
-    """Return how the run ends after the model's last move, or None if it goes on."""
-    if state.result is not None or state.pending:
-        return None
-    last = state.messages[-1]
-    if isinstance(last, CorrectionMessage):
-        if state.corrections <= MAX_CORRECTIONS:
-            return None
-        return RunFinished(
-            "error",
-            f"The language model gave no usable reply {state.corrections} times in a row. {last.problem}",
-            ModelResponseError.code,
-        )
-    return state.answer()
+def _out_of_corrections(times: int, problem: str) -> RunFinished:
+    output = f"The language model gave no usable reply {times} times in a row. {problem}"
+    return RunFinished("error", output, ModelResponseError.code)
 
 
 def _out_of_steps(limits: Limits) -> RunFinished:

@@ -70,16 +70,6 @@ class AgentState:
             case _:
                 assert_never(event)
 
-    def answer(self) -> RunFinished:
-        """Return how the run ends if the model's last message, which asked for no call, is its answer."""
-        last = self.messages[-1]
-        assert isinstance(last, AssistantMessage)
-        return (
-            RunFinished("error", last.content, "declined")
-            if last.declined
-            else RunFinished("success", last.content)
-        )
-
     def _completed(self, event: ToolCompleted) -> None:
         step = event.step
         self.steps.append(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -126,6 +127,20 @@ class FieldProblem(BaseModel):
 
 class Problem(BaseModel):
     """An error, as RFC 9457 problem details; `code` is stable and meant for programs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:llm-agent-core:problem:unknown_tool",
+                    "title": HTTPStatus(422).phrase,
+                    "status": 422,
+                    "detail": "Unknown tool 'maths'. Available tools: math, web_search, governance_note.",
+                    "code": "unknown_tool",
+                }
+            ]
+        }
+    )
 
     type: str
     title: str

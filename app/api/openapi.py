@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from ..tools.base import PreparedTool, ToolSource
 from .errors import PROBLEM_TYPE
-from .models import Problem
+from .models import GovernanceNotes, Health, Problem, RunTaskRequest, RunTaskResponse
 
 DESCRIPTION = """\
 The execution core under AI orchestrators. A caller posts a goal; a language model (the offline planner by default)
@@ -46,6 +46,9 @@ def _document(app: FastAPI, tool_names: list[str]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["Problem"].pop("$defs", {}))
+    for model in (RunTaskRequest, RunTaskResponse, GovernanceNotes, Health):
+        # FastAPI drops every null from its document, and with it the "error": null of an example
+        schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     tools = schemas["RunTaskRequest"]["properties"]["tools"]
     for branch in tools["anyOf"]:
         if branch.get("type") == "array":

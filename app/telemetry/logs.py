@@ -16,17 +16,13 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
 
 
 def set_up_logging(level: str, *, as_json: bool) -> None:
-    """Send everything that is logged to standard error, as lines of text or of JSON."""
+    """Send everything that is logged to standard error, as lines of text or of JSON.
+
+    Where the process has already set up its logging (an embedding program, a test runner) nothing is changed.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else ConsoleFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    # uvicorn says what it does at its own info level; what operators need of it are warnings
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.basicConfig(handlers=[handler], level=level)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.agent.events import (
+    Event,
+    ModelDecided,
+    ModelRejected,
+    ModelRequested,
+    RunFinished,
+    RunStarted,
+    Step,
+    ToolCompleted,
+    ToolIntended,
+)
+from app.agent.state import AgentState
+from app.llm.interface import AssistantMessage, CorrectionMessage, ToolCall, ToolMessage, UserMessage
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """Runs as the loop writes them: turns of calls or rejections, in order, finished or not."""
+    events: list[Event] = [RunStarted("goal", None, ("a", "b"))]
+    step = 0
+    for turn in range(1, draw(st.integers(1, 6)) + 1):
+        events.append(ModelRequested(turn))
+        if draw(st.booleans()):
+            events.append(ModelRejected(turn, "no"))
+            continue
+        calls = tuple(ToolCall(draw(st.sampled_from("ab")), {"n": n}) for n in range(draw(st.integers(1, 4))))
+        events.append(ModelDecided(turn, "", calls))
+        for call in calls:
+            step += 1
+            if draw(st.booleans()):
+                events.append(ToolIntended(step, call.name, call.arguments))
+            events.append(ToolCompleted(Step(step, call.name, call.arguments, {}, None, NOW)))
+    if draw(st.booleans()):
+        events.append(RunFinished("success", "end"))
+    return events[: draw(st.integers(1, len(events)))]
+
+
+@given(histories())
+def test_state_is_nothing_but_the_fold_of_its_events(events: list[Event]) -> None:
+    state = AgentState.fold(events)
+    completed = [event.step for event in events if isinstance(event, ToolCompleted)]
+    decided = [call for event in events if isinstance(event, ModelDecided) for call in event.tool_calls]
+    assert state.steps == completed
+    assert [step.step for step in state.steps] == list(range(1, len(completed) + 1))
+    assert list(state.pending) == decided[len(completed) :]
+    assert state.turns == max((event.turn for event in events if isinstance(event, ModelRequested)), default=0)
+    assert (state.intended is not None) == isinstance(events[-1], ToolIntended)
+    assert (state.result is not None) == isinstance(events[-1], RunFinished)
+
+
+@given(histories(), st.data())
+def test_folding_in_two_parts_is_folding_at_once(events: list[Event], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    state = AgentState.fold(events[:cut])
+    for event in events[cut:]:
+        state.apply(event)
+    whole = AgentState.fold(events)
+    assert all(getattr(state, name) == getattr(whole, name) for name in AgentState.__slots__)
+
+
+def test_the_model_sees_the_run_as_messages() -> None:
+    call = ToolCall("a", {"n": 1}, "call-1")
+    state = AgentState.fold(
+        [
+            RunStarted("goal", "context", ("a",)),
+            ModelRejected(1, "say it in JSON"),
+            ModelDecided(2, "thinking", (call,)),
+            ToolCompleted(Step(1, "a", {"n": 1}, {"ok": True}, None, NOW), call_id="call-1"),
+        ]
+    )
+    assert state.messages == [
+        UserMessage("goal", "context"),
+        CorrectionMessage("say it in JSON"),
+        AssistantMessage("thinking", (call,)),
+        ToolMessage("a", {"ok": True}, None, "call-1"),
+    ]
+    assert state.corrections == 0

@@ -1,0 +1,210 @@
+"""Every error is an RFC 9457 problem document with a stable code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+import app.errors
+from app.api.errors import STATUS, status_of
+from app.api.strict import MAX_BODY_BYTES, parse_json
+from app.config import Settings
+from app.errors import AgentCoreError, MalformedBodyError, NestingTooDeepError
+from app.jsonvalue import MAX_DEPTH
+from app.main import create_app
+from app.runs.service import RunService
+
+RUN = "/api/v1/run-task"
+JSON = {"content-type": "application/json"}
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"goal": "Calculate 1+1", **fields}).encode()
+
+
+def nested(levels: int) -> bytes:
+    return b'{"goal":"x","context":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+CASES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+    "malformed JSON": (b'{"goal": ', JSON, 400, "malformed_json"),
+    "nothing at all": (b"", JSON, 400, "malformed_json"),
+    "two documents": (body() + body(), JSON, 400, "malformed_json"),
+    "NaN": (b'{"goal": NaN}', JSON, 400, "malformed_json"),
+    "infinity": (b'{"goal": -Infinity}', JSON, 400, "malformed_json"),
+    "not UTF-8": (b'{"goal": "\xff"}', JSON, 400, "malformed_json"),
+    "UTF-16": (body().decode().encode("utf-16"), JSON, 400, "malformed_json"),
+    "a byte order mark": (b"\xef\xbb\xbf" + body(), JSON, 400, "malformed_json"),
+    "a number of 5000 digits": (b'{"goal": ' + b"1" * 5000 + b"}", JSON, 400, "malformed_json"),
+    "a form": (b"goal=x", {"content-type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+    "XML": (b"<goal/>", {"content-type": "text/xml"}, 415, "unsupported_media_type"),
+    "text/plain of a page": (
+        body(),
+        {"content-type": "text/plain", "origin": "https://x.example"},
+        415,
+        "unsupported_media_type",
+    ),
+    "no type from a page": (body(), {"origin": "https://x.example"}, 415, "unsupported_media_type"),
+    "not an object": (b"[1]", JSON, 422, "invalid_request"),
+    "null": (b"null", JSON, 422, "invalid_request"),
+    "no goal": (b"{}", JSON, 422, "invalid_request"),
+    "unknown field": (body(model="x"), JSON, 422, "invalid_request"),
+    "empty goal": (body(goal=""), JSON, 422, "invalid_request"),
+    "blank goal": (body(goal=" \n\t\u3000\u200b"), JSON, 422, "invalid_request"),
+    "goal of the wrong type": (body(goal=7), JSON, 422, "invalid_request"),
+    "goal too long": (body(goal="x" * 10_001), JSON, 422, "invalid_request"),
+    "context too long": (body(context="x" * 100_001), JSON, 422, "invalid_request"),
+    "NUL in the goal": (body(goal="a\0b"), JSON, 422, "invalid_request"),
+    "NUL in the context": (body(context="a\0b"), JSON, 422, "invalid_request"),
+    "lone surrogate in the goal": (b'{"goal": "\\ud800"}', JSON, 422, "invalid_request"),
+    "lone surrogate in the context": (b'{"goal": "x", "context": "\\udfff"}', JSON, 422, "invalid_request"),
+    "lone surrogate in a tool": (b'{"goal": "x", "tools": ["\\udfff"]}', JSON, 422, "unknown_tool"),
+    "lone surrogate in a key": (b'{"goal": "x", "\\udfff": 1}', JSON, 422, "invalid_request"),
+    "tools of the wrong type": (body(tools="math"), JSON, 422, "invalid_request"),
+    "unknown tool": (body(tools=["nope"]), JSON, 422, "unknown_tool"),
+    "nested too deeply": (nested(MAX_DEPTH + 1), JSON, 422, "nesting_too_deep"),
+    "nested absurdly": (b"[" * 100_000, JSON, 422, "nesting_too_deep"),
+    "too large": (body(context="x" * MAX_BODY_BYTES), JSON, 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_request_is_a_problem_document(client: TestClient, case: str) -> None:
+    content, headers, status, code = CASES[case]
+    response = client.post(RUN, content=content, headers=headers)
+    assert_problem(response, status, code)
+
+
+def assert_problem(response: Any, status: int, code: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["title"] == HTTPStatus(status).phrase
+    assert problem["type"] == f"urn:llm-agent-core:problem:{code}"
+    assert problem["detail"]
+    assert set(problem) <= {"type", "title", "status", "detail", "code", "errors"}
+
+
+def test_the_field_that_is_wrong_is_named(client: TestClient) -> None:
+    problem = client.post(RUN, json={"goal": "", "extra": 1}).json()
+    assert {field["field"] for field in problem["errors"]} == {"goal", "extra"}
+
+
+def test_a_body_that_lies_about_its_size_is_cut_off_while_it_is_read(client: TestClient) -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        for _ in range(1000):
+            read += 1
+            yield b"x" * 65_536
+
+    assert_problem(client.post(RUN, content=endless(), headers=JSON), 413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "text/plain;charset=UTF-8", None, "application/vnd.x+json"]
+)
+def test_json_of_a_bare_client_is_accepted(client: TestClient, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    response = client.post(RUN, content=body(), headers=headers)
+    assert response.json()["status"] == "success", response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/api/v1/nothing", 404, "not_found"),
+        ("GET", RUN, 405, "method_not_allowed"),
+        ("DELETE", "/api/v1/health", 405, "method_not_allowed"),
+        ("GET", "/api/v1/governance-notes/PROP-2025-1", 422, "invalid_request"),
+        ("GET", "/api/v1/governance-notes/PROP-2025-001%0A", 422, "invalid_request"),
+        ("GET", "/api/v1/governance-notes/%00", 422, "invalid_request"),
+    ],
+)
+def test_a_wrong_address_is_a_problem_document(
+    client: TestClient, method: str, path: str, status: int, code: str
+) -> None:
+    response = client.request(method, path)
+    assert_problem(response, status, code)
+    if status == 405:
+        assert response.headers["allow"]
+
+
+def test_a_fault_of_ours_tells_nothing_of_the_inside(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr(RunService, "run_task", fail)
+    settings = Settings(_env_file=None, cors_origins=["https://desk.example"])
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        response = client.post(RUN, json={"goal": "x"}, headers={"origin": "https://desk.example"})
+    assert_problem(response, 500, "internal_error")
+    assert "hunter2" not in response.text
+    # the page that called may read the answer, although it is a fault
+    assert response.headers["access-control-allow-origin"] == "https://desk.example"
+
+
+@pytest.mark.parametrize("error", [app.errors.ModelFailedError("secret"), app.errors.ConfigurationError("secret")])
+def test_an_error_that_should_have_been_caught_is_a_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, error: AgentCoreError
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RunService, "run_task", fail)
+    with TestClient(create_app(Settings(_env_file=None)), raise_server_exceptions=False) as client:
+        response = client.post(RUN, json={"goal": "x"})
+    assert_problem(response, 500, "internal_error")
+    assert "secret" not in response.text
+
+
+def leaves() -> list[type[AgentCoreError]]:
+    classes = [
+        kind for _, kind in inspect.getmembers(app.errors, inspect.isclass) if issubclass(kind, AgentCoreError)
+    ]
+    return [kind for kind in classes if not kind.__subclasses__()]
+
+
+@pytest.mark.parametrize("leaf", leaves())
+def test_every_error_has_a_deliberate_status(leaf: type[AgentCoreError]) -> None:
+    assert isinstance(status_of(leaf), HTTPStatus)
+    assert any(ancestor in STATUS for ancestor in leaf.__mro__)
+
+
+def test_every_error_stands_in_the_drawn_tree_with_its_code() -> None:
+    drawn = app.errors.__doc__ or ""
+    for leaf in leaves():
+        line = next(line for line in drawn.splitlines() if leaf.__name__ in line)
+        assert (leaf.code in line) or leaf is app.errors.ToolRejected
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_either_json_or_a_clear_error(content: bytes) -> None:
+    with suppress(MalformedBodyError):
+        parse_json(content)
+
+
+@given(st.text(max_size=30), st.integers(1, 100))
+def test_brackets_inside_texts_do_not_count_as_nesting(text: str, levels: int) -> None:
+    content = json.dumps(text + "[{" * 100).encode()
+    document = b"[" * levels + content + b"]" * levels
+    if levels > MAX_DEPTH:
+        with pytest.raises(NestingTooDeepError):
+            parse_json(document)
+    else:
+        parse_json(document)

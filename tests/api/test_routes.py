@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes import FakeTool
+from starlette.testclient import TestClient
+
+from app import __version__
+from app.config import Settings
+from app.main import create_app
+from app.tools.base import tool_registry
+from app.tools.governance import GovernanceNoteTool
+
+
+def test_health_says_who_answers(client: TestClient) -> None:
+    assert client.get("/api/v1/health").json() == {
+        "status": "healthy",
+        "service": "llm-agent-core",
+        "version": __version__,
+    }
+
+
+def test_tools_are_listed_with_schema_and_effect(client: TestClient) -> None:
+    tools = {tool["name"]: tool for tool in client.get("/api/v1/tools").json()["tools"]}
+    assert {name: tool["effect"] for name, tool in tools.items()} == {
+        "math": "pure",
+        "web_search": "read",
+        "governance_note": "transactional",
+    }
+    assert all(tool["description"] and tool["input_schema"]["type"] == "object" for tool in tools.values())
+
+
+def test_a_proposal_without_notes_has_an_empty_list_and_a_canonical_id(client: TestClient) -> None:
+    assert client.get("/api/v1/governance-notes/prop-2030-123456").json() == {
+        "proposal_id": "PROP-2030-123456",
+        "notes": [],
+    }
+
+
+class Store:
+    """A user's own store."""
+
+    def add_note(self, proposal_id: str, note: str) -> int:
+        return 1
+
+    def get_notes(self, proposal_id: str) -> Any:
+        return [f"from my store: {proposal_id}"]
+
+
+class AsyncStore(Store):
+    async def get_notes(self, proposal_id: str) -> Any:
+        return super().get_notes(proposal_id)
+
+
+@pytest.mark.parametrize("store", [Store(), AsyncStore()])
+def test_notes_come_from_the_active_tools_store(client: TestClient, store: Any) -> None:
+    tool_registry.register(GovernanceNoteTool(store=store))
+    assert client.get("/api/v1/governance-notes/PROP-2025-001").json()["notes"] == ["from my store: PROP-2025-001"]
+
+
+def test_a_note_tool_without_a_readable_store_is_said_plainly(client: TestClient) -> None:
+    tool_registry.register(FakeTool(name="governance_note"))
+    response = client.get("/api/v1/governance-notes/PROP-2025-001")
+    assert (response.status_code, response.json()["code"]) == (501, "notes_unavailable")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_the_api_documents_itself(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+def test_no_page_may_call_unless_settings_allow_its_origin(client: TestClient) -> None:
+    headers = {"origin": "https://desk.example", "access-control-request-method": "POST"}
+    assert "access-control-allow-origin" not in client.options("/api/v1/run-task", headers=headers).headers
+    with TestClient(create_app(Settings(_env_file=None, cors_origins="https://desk.example"))) as allowed:
+        response = allowed.options("/api/v1/run-task", headers=headers)
+        assert response.headers["access-control-allow-origin"] == "https://desk.example"
+        assert (
+            "access-control-allow-origin"
+            not in allowed.options(
+                "/api/v1/run-task", headers={**headers, "origin": "https://other.example"}
+            ).headers
+        )
