@@ -118,3 +118,7 @@ def _line(event: ToolCompleted) -> str:
     step = event.step
     outcome = step.error or msgspec.json.encode(wire_form(step.output or {})).decode()
     return f"step {step.step}  {step.tool} {msgspec.json.encode(wire_form(step.input)).decode()} -> {outcome}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

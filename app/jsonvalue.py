@@ -18,7 +18,7 @@ MAX_SAFE_INTEGER = 2**53 - 1
 MAX_INTEGER_DIGITS = 4300
 """As many digits as Python turns into text and back by default (sys.int_info.default_max_str_digits)."""
 
-_INTEGER_BOUND = 10**MAX_INTEGER_DIGITS
+INTEGER_BOUND = 10**MAX_INTEGER_DIGITS
 
 
 class NotJsonError(ValueError):
@@ -112,7 +112,7 @@ def _spend(left: list[int], size: int) -> None:
 
 
 def _integer_size(value: int) -> int:
-    if not -_INTEGER_BOUND < value < _INTEGER_BOUND:
+    if not -INTEGER_BOUND < value < INTEGER_BOUND:
         raise NotJsonError(f"an integer has more than {MAX_INTEGER_DIGITS} digits")
     return value.bit_length() * 3 // 10 + 2
 

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import __version__
 from .api import errors, openapi
-from .api.routes import build_router
+from .api.routes import add_routes
 from .bootstrap import build_services
 from .config import Environment, Settings
 from .telemetry.logs import set_up_logging
@@ -45,9 +45,9 @@ def create_app(settings: Settings) -> FastAPI:
         SetupError: a tool module cannot be imported.
     """
     services = build_services(settings)
-    app = FastAPI(title="LLM Agent Execution Core", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="LLM Agent Execution Core", version=__version__, lifespan=lifespan, strict_content_type=False)
     app.state.settings = settings
-    app.include_router(build_router(services.runs, services.notes, services.tools))
+    add_routes(app, services.runs, services.notes, services.tools)
     errors.install(app)
     openapi.install(app, services.tools)
     if settings.cors_origins:

@@ -23,6 +23,8 @@ from .toolbox import Toolbox
 
 MAX_GOAL_CHARS = 10_000
 MAX_CONTEXT_CHARS = 100_000
+MAX_KEPT_TOOLBOXES = 64
+"""How many selections of tools an agent keeps prepared; callers name few different ones."""
 
 
 def utc_now() -> datetime:
@@ -60,7 +62,7 @@ class Agent:
         self._limits = Limits(max_steps, max_seconds)
         self._clock = clock
         self._snapshot: Mapping[str, PreparedTool] | None = None
-        self._toolbox = Toolbox({})
+        self._toolboxes: dict[tuple[str, ...], Toolbox] = {}
 
     def run(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> AgentResult:
         """Carry out a goal and return its result, blocking until it is there.
@@ -83,9 +85,9 @@ class Agent:
     async def arun(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> AgentResult:
         """Carry out a goal from inside an event loop. Same arguments and errors as `run`."""
         state = AgentState()
-        async for _ in self.advance(state, ListJournal(), self.opening(goal, context, tools)):
-            pass
-        assert state.result is not None  # the loop's last event is RunFinished
+        loop = self._loop(state, ListJournal(), self.opening(goal, context, tools))
+        while state.result is None:
+            await loop.next_event()
         return AgentResult(state.result.status, state.result.output, state.steps)
 
     def stream(
@@ -115,20 +117,26 @@ class Agent:
 
         A new run starts from an empty state with its opening; a resumed one from the fold of its events, without.
         """
+        return self._loop(state, journal, opening).events()
+
+    def _loop(self, state: AgentState, journal: Journal, opening: RunStarted | None) -> Loop:
         if opening is not None:
             state.apply(journal.append(opening))
         toolbox = self._toolbox_of(state)
         planner = Planner(lift(self._client), toolbox.specs)
-        return Loop(state, journal, planner, toolbox, self._limits, self._clock).events()
+        return Loop(state, journal, planner, toolbox, self._limits, self._clock)
 
     def _toolbox_of(self, state: AgentState) -> Toolbox:
         """Return the run's tools; a tool that has gone since the run started is simply not there."""
         available = self._source.snapshot()
         if available is not self._snapshot:
-            self._toolbox, self._snapshot = Toolbox(available), available
-        if state.tools == tuple(available):
-            return self._toolbox
-        return Toolbox({name: available[name] for name in state.tools if name in available})
+            self._snapshot, self._toolboxes = available, {}
+        toolbox = self._toolboxes.get(state.tools)
+        if toolbox is None:
+            toolbox = Toolbox({name: available[name] for name in state.tools if name in available})
+            if len(self._toolboxes) < MAX_KEPT_TOOLBOXES:
+                self._toolboxes[state.tools] = toolbox
+        return toolbox
 
 
 def _source(tools: Iterable[Tool] | ToolSource | None) -> ToolSource:

@@ -12,11 +12,9 @@ from ..errors import ModelFailedError, ModelResponseError, StepError, ToolReject
 from ..jsonvalue import JsonObject
 from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
-from ..tools.base import Effect, PreparedTool
+from ..tools.base import Effect
 from .events import (
     Event,
-    ModelDecided,
-    ModelRejected,
     ModelRequested,
     RunFinished,
     Step,
@@ -63,39 +61,47 @@ class Loop:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield each event as recorded, up to and including `RunFinished`."""
-        state = self._state
-        while state.result is None:
-            seconds = self._deadline - monotonic()
-            end = self._end(seconds)
-            if end is not None:
-                yield await self._finish(end)
-            elif not state.pending:
-                yield self._record(ModelRequested(state.turns + 1))
-                move = await self._decide(seconds)
-                yield await self._finish(move) if isinstance(move, RunFinished) else self._record(move)
-            else:
-                call = state.pending[0]
-                tool = self._select(call)
-                if isinstance(tool, StepError):
-                    yield self._record(self._completed(call, None, tool))
-                else:
-                    yield self._record(ToolIntended(len(state.steps) + 1, call.name, call.arguments))
-                    yield self._record(await self._perform(tool, call, seconds))
+        while self._state.result is None:
+            yield await self.next_event()
 
-    def _end(self, seconds: float) -> RunFinished | None:
-        """Return how the run ends now, or None if it goes on; a resumed run that has its answer asks no more."""
+    async def next_event(self) -> Event:
+        """Bring about, record and return the one event that follows from the state.
+
+        What comes next depends on nothing else, and so a resumed run asks again where it had asked, runs what it
+        had meant to run, and has an answer that it was given.
+        """
         state = self._state
+        seconds = self._deadline - monotonic()
+        if state.intended is not None:
+            return self._record(await self._perform(state.pending[0], seconds))
         if seconds <= 0:
-            return _out_of_time(self._limits)
+            return await self._finish(_out_of_time(self._limits))
+        if state.asked:
+            return await self._decide(seconds)
         if state.pending:
-            return _out_of_steps(self._limits) if len(state.steps) >= self._limits.max_steps else None
-        last = state.messages[-1]
+            if len(state.steps) >= self._limits.max_steps:
+                return await self._finish(_out_of_steps(self._limits))
+            return self._record(self._intend(state.pending[0]))
+        end = self._answer()
+        return self._record(ModelRequested(state.turns + 1)) if end is None else await self._finish(end)
+
+    async def _decide(self, seconds: float) -> Event:
+        try:
+            return self._record(await self._planner.next_move(self._state, seconds))
+        except TimeLimitError:
+            return await self._finish(_out_of_time(self._limits))
+        except ModelFailedError as error:
+            return await self._finish(RunFinished("error", f"The language model failed. {error}", error.code))
+
+    def _answer(self) -> RunFinished | None:
+        """Return how the run ends if the model has had its last word, or None if it is to be asked again."""
+        last = self._state.messages[-1]
         if isinstance(last, AssistantMessage):
             if last.declined:
                 return RunFinished("error", last.content, "declined")
             return RunFinished("success", last.content)
-        if isinstance(last, CorrectionMessage) and state.corrections > MAX_CORRECTIONS:
-            return _out_of_corrections(state.corrections, last.problem)
+        if isinstance(last, CorrectionMessage) and self._state.corrections > MAX_CORRECTIONS:
+            return _out_of_corrections(self._state.corrections, last.problem)
         return None
 
     def _record(self, event: Event) -> Event:
@@ -108,28 +114,25 @@ class Loop:
         await self._journal.commit()
         return recorded
 
-    async def _decide(self, seconds: float) -> ModelDecided | ModelRejected | RunFinished:
+    def _intend(self, call: ToolCall) -> ToolIntended | ToolCompleted:
+        """Return the intent to make a call, or at once its failure if it may not be made."""
         try:
-            return await self._planner.next_move(self._state, seconds)
-        except TimeLimitError:
-            return _out_of_time(self._limits)
-        except ModelFailedError as error:
-            return RunFinished("error", f"The language model failed. {error}", error.code)
-
-    def _select(self, call: ToolCall) -> PreparedTool | StepError:
-        try:
-            return self._toolbox.select(call.name, call.arguments)
+            self._toolbox.check(call.name, call.arguments)
         except StepError as error:
-            return error
+            return self._completed(call, None, error)
+        return ToolIntended(len(self._state.steps) + 1, call.name, call.arguments)
 
-    async def _perform(self, tool: PreparedTool, call: ToolCall, seconds: float) -> ToolCompleted:
-        if tool.effect not in RERUNNABLE:
-            await self._journal.commit()
+    async def _perform(self, call: ToolCall, seconds: float) -> ToolCompleted:
         started = monotonic()
+        rerunnable = False
         try:
+            tool = self._toolbox.get(call.name)  # which may have gone since a resumed run intended the call
+            rerunnable = tool.effect in RERUNNABLE
+            if not rerunnable:
+                await self._journal.commit()
             output = await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
         except StepError as error:
-            unknown = tool.effect not in RERUNNABLE and not isinstance(error, ToolRejected)
+            unknown = not rerunnable and not isinstance(error, ToolRejected)
             return self._completed(call, None, error, monotonic() - started, effect_unknown=unknown)
         return self._completed(call, output, None, monotonic() - started)
 

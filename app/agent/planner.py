@@ -54,20 +54,22 @@ class Planner:
 def _checked(response: object, turn: int) -> ModelDecided:
     if not isinstance(response, LLMResponse):
         raise ModelResponseError(f"The client returned {type(response).__name__}, not an LLMResponse.")
-    calls = tuple(response.tool_calls)
-    if len(calls) > MAX_CALLS_PER_TURN:
-        raise ModelResponseError(f"{len(calls)} calls in one turn are too many; {MAX_CALLS_PER_TURN} are allowed.")
+    wanted = len(response.tool_calls)
+    if wanted > MAX_CALLS_PER_TURN:
+        raise ModelResponseError(f"{wanted} calls in one turn are too many; {MAX_CALLS_PER_TURN} are allowed.")
     return ModelDecided(
         turn=turn,
-        content=_checked_text(response.content, may_be_empty=bool(calls)),
-        tool_calls=tuple(_checked_call(call) for call in calls),
-        declined=response.declined and not calls,
+        content=_checked_text(response.content, may_be_empty=wanted > 0),
+        tool_calls=tuple([_checked_call(call) for call in response.tool_calls]) if wanted else (),
+        declined=response.declined and not wanted,
         model=response.model,
         usage=response.usage,
     )
 
 
 def _checked_text(content: object, *, may_be_empty: bool) -> str:
+    if type(content) is str and content.isascii() and "\0" not in content and 0 < len(content) <= MAX_ANSWER_CHARS:
+        return content  # nearly always
     if not isinstance(content, str):
         raise ModelResponseError(f"The content is {type(content).__name__}, not text.")
     if not content and not may_be_empty:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..llm.interface import AssistantMessage, CorrectionMessage, Message, ToolCall, ToolMessage, UserMessage
 from .events import (
@@ -26,7 +26,7 @@ class AgentState:
     Resuming is reading: `AgentState.fold(events)` is the state, and the loop goes on from it.
     """
 
-    __slots__ = ("corrections", "intended", "messages", "pending", "result", "steps", "tools", "turns")
+    __slots__ = ("asked", "corrections", "intended", "messages", "pending", "result", "steps", "tools", "turns")
 
     def __init__(self) -> None:
         self.tools: tuple[str, ...] = ()
@@ -34,6 +34,7 @@ class AgentState:
         self.steps: list[Step] = []
         self.pending: deque[ToolCall] = deque()
         self.intended: ToolIntended | None = None
+        self.asked = False
         self.turns = 0
         self.corrections = 0
         self.result: RunFinished | None = None
@@ -48,31 +49,49 @@ class AgentState:
 
     def apply(self, event: Event) -> None:
         """Take one recorded event into the state."""
-        match event:
-            case ToolCompleted():
-                self._completed(event)
-            case ToolIntended():
-                self.intended = event
-            case ModelRequested():
-                self.turns = event.turn
-            case ModelDecided():
-                self.messages.append(AssistantMessage(event.content, event.tool_calls, event.declined))
-                self.pending.extend(event.tool_calls)
-                self.corrections = 0
-            case ModelRejected():
-                self.messages.append(CorrectionMessage(event.problem))
-                self.corrections += 1
-            case RunFinished():
-                self.result = event
-            case RunStarted():
-                self.tools = event.tools
-                self.messages.append(UserMessage(event.goal, event.context))
-            case _:
-                assert_never(event)
+        _APPLY[type(event)](self, event)
+
+    def _started(self, event: RunStarted) -> None:
+        self.tools = event.tools
+        self.messages.append(UserMessage(event.goal, event.context))
+
+    def _requested(self, event: ModelRequested) -> None:
+        self.turns = event.turn
+        self.asked = True
+
+    def _decided(self, event: ModelDecided) -> None:
+        self.asked = False
+        self.corrections = 0
+        self.pending.extend(event.tool_calls)
+        self.messages.append(AssistantMessage(event.content, event.tool_calls, event.declined))
+
+    def _rejected(self, event: ModelRejected) -> None:
+        self.asked = False
+        self.corrections += 1
+        self.messages.append(CorrectionMessage(event.problem))
+
+    def _intended(self, event: ToolIntended) -> None:
+        self.intended = event
 
     def _completed(self, event: ToolCompleted) -> None:
         step = event.step
-        self.steps.append(step)
         self.intended = None
         self.pending.popleft()
+        self.steps.append(step)
         self.messages.append(ToolMessage(step.tool, step.output, step.error, event.call_id))
+
+    def _finished(self, event: RunFinished) -> None:
+        self.asked = False
+        self.result = event
+
+
+_APPLY: dict[type[Event], Callable[[AgentState, Any], None]] = {
+    RunStarted: AgentState._started,
+    ModelRequested: AgentState._requested,
+    ModelDecided: AgentState._decided,
+    ModelRejected: AgentState._rejected,
+    ToolIntended: AgentState._intended,
+    ToolCompleted: AgentState._completed,
+    RunFinished: AgentState._finished,
+}
+"""The transitions, one for each event there is (a test holds the table against the union)."""

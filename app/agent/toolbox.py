@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from jsonschema_rs import ValidationError
 
@@ -40,23 +40,30 @@ class Toolbox:
             ToolSpec(tool.name, tool.description, tool.input_schema, tool.effect) for tool in tools.values()
         )
 
-    def select(self, name: str, arguments: JsonObject) -> PreparedTool:
-        """Return the tool if it may be called with these arguments.
+    def get(self, name: str) -> PreparedTool:
+        """Return the tool of that name.
 
         Raises:
-            ToolUnavailableError: this run has no such tool.
-            ToolInputError: the arguments break the tool's schema.
+            ToolUnavailableError: this run has none.
         """
         tool = self.tools.get(name)
         if tool is None:
             raise ToolUnavailableError(
                 f"There is no tool {name[:64]!r}. Available: {', '.join(self.tools) or 'none'}."
             )
+        return tool
+
+    def check(self, name: str, arguments: JsonObject) -> None:
+        """Say whether the tool may be called with these arguments.
+
+        Raises:
+            ToolUnavailableError: this run has no such tool.
+            ToolInputError: the arguments break the tool's schema.
+        """
         try:
-            tool.check_input(arguments)
+            self.get(name).check_input(arguments)
         except ValidationError as error:
             raise ToolInputError(_where(error)) from error
-        return tool
 
 
 async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -> JsonObject:
@@ -70,7 +77,14 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
         asyncio.CancelledError: the run itself was cancelled.
     """
     try:
-        output = await within(seconds, _run(tool, unshared(arguments)))
+        if tool.is_async or tool.quick:
+            output = tool.run(unshared(arguments))
+        else:
+            output = await within(seconds, call_in_thread(tool.run, unshared(arguments)))
+        if type(output) is not dict and inspect.isawaitable(
+            output
+        ):  # of an async `run`, or handed back by a sync one
+            output = await within(seconds, _awaited(output))
     except TimeLimitError:
         raise ToolTimeoutError(f"{tool.name} did not answer within {seconds:g} s.") from None
     except (StepError, KeyboardInterrupt):
@@ -84,9 +98,8 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
     return _checked_output(tool, output)
 
 
-async def _run(tool: PreparedTool, arguments: JsonObject) -> object:
-    output = tool.run(arguments) if tool.runs_inline else await call_in_thread(tool.run, arguments)
-    return await output if inspect.isawaitable(output) else output
+async def _awaited(output: Awaitable[object]) -> object:
+    return await output
 
 
 def _being_cancelled() -> bool:
@@ -95,7 +108,7 @@ def _being_cancelled() -> bool:
 
 
 def _checked_output(tool: PreparedTool, output: object) -> JsonObject:
-    if not isinstance(output, Mapping):
+    if type(output) is not dict and not isinstance(output, Mapping):
         raise ToolOutputError(f"{tool.name} returned {type(output).__name__}, not an object.")
     try:
         copied = copy_json(output, MAX_OUTPUT_BYTES)

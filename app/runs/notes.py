@@ -31,7 +31,7 @@ class NoteService:
             raise NotesUnavailableError(
                 "The active governance_note tool has no store that notes can be read from."
             )
-        notes = get_notes(canonical) if tool.runs_inline else await call_in_thread(get_notes, canonical)
+        notes = get_notes(canonical) if tool.quick else await call_in_thread(get_notes, canonical)
         if inspect.isawaitable(notes):
             notes = await notes
         return canonical, [str(note) for note in notes]

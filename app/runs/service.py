@@ -32,10 +32,12 @@ class RunService:
         log.info(
             "run finished",
             extra={
-                "run_id": run.run_id,
-                "status": run.status,
-                "steps": len(run.trace),
-                "ms": round((perf_counter() - started) * 1000, 2),
+                "fields": {
+                    "run_id": run.run_id,
+                    "status": run.status,
+                    "steps": len(run.trace),
+                    "ms": round((perf_counter() - started) * 1000, 2),
+                }
             },
         )
         return run

@@ -68,7 +68,8 @@ class PreparedTool(Struct, frozen=True):
     input_schema: JsonObject
     effect: Effect
     timeout_s: float
-    runs_inline: bool
+    is_async: bool
+    quick: bool
     run: Callable[[JsonObject], object]
     check_input: Callable[[JsonValue], None]
     check_output: Callable[[JsonValue], None] | None
@@ -101,7 +102,8 @@ def prepare(tool: object) -> PreparedTool:
         input_schema=schema,
         effect=_effect(label, getattr(tool, "effect", Effect.UNSAFE)),
         timeout_s=_timeout(label, getattr(tool, "timeout_s", DEFAULT_TIMEOUT_S)),
-        runs_inline=inspect.iscoroutinefunction(run) or getattr(tool, "quick", False) is True,
+        is_async=inspect.iscoroutinefunction(run),
+        quick=getattr(tool, "quick", False) is True,
         run=run,
         check_input=check_input,
         check_output=None if output_schema is None else _compile(label, "output_schema", output_schema)[1],
@@ -180,19 +182,18 @@ class ToolRegistry:
 
 
 class LayeredTools:
-    """Registries over one another: a tool in a later one replaces the tool of its name in an earlier one."""
+    """One registry over another: a tool in the upper one replaces the tool of its name in the lower one."""
 
-    def __init__(self, *layers: ToolSource) -> None:
-        self._layers = layers
-        self._seen: tuple[Mapping[str, PreparedTool], ...] = ()
+    def __init__(self, lower: ToolSource, upper: ToolSource) -> None:
+        self._lower, self._upper = lower, upper
+        self._seen: tuple[object, object] = (None, None)
         self._merged: Mapping[str, PreparedTool] = MappingProxyType({})
 
     def snapshot(self) -> Mapping[str, PreparedTool]:
-        """Return all layers as one, the same object until one of them changes."""
-        seen = tuple(layer.snapshot() for layer in self._layers)
-        if len(seen) != len(self._seen) or any(a is not b for a, b in zip(seen, self._seen, strict=True)):
-            merged = {name: tool for layer in seen for name, tool in layer.items()}
-            self._merged, self._seen = MappingProxyType(merged), seen
+        """Return both layers as one, the same object until one of them changes."""
+        lower, upper = self._lower.snapshot(), self._upper.snapshot()
+        if self._seen[0] is not lower or self._seen[1] is not upper:
+            self._merged, self._seen = MappingProxyType({**lower, **upper}), (lower, upper)
         return self._merged
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from app.agent.events import (
     ToolCompleted,
     ToolIntended,
 )
-from app.agent.state import AgentState
+from app.agent.state import _APPLY, AgentState
 from app.llm.interface import AssistantMessage, CorrectionMessage, ToolCall, ToolMessage, UserMessage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -84,3 +85,7 @@ def test_the_model_sees_the_run_as_messages() -> None:
         ToolMessage("a", {"ok": True}, None, "call-1"),
     ]
     assert state.corrections == 0
+
+
+def test_there_is_a_transition_for_every_event() -> None:
+    assert set(_APPLY) == set(get_args(Event))

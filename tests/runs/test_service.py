@@ -18,8 +18,8 @@ async def test_a_finished_run_has_an_id_and_the_agents_result(caplog: pytest.Log
         run = await service.run_task("go", None, None)
     assert (run.run_id, run.status, run.output, len(run.trace)) == ("run-1", "success", "end", 1)
     (line,) = [record for record in caplog.records if record.name.endswith("runs.service")]
-    assert vars(line)["run_id"] == "run-1"
-    assert (vars(line)["status"], vars(line)["steps"]) == ("success", 1)
+    assert vars(line)["fields"]["run_id"] == "run-1"
+    assert (vars(line)["fields"]["status"], vars(line)["fields"]["steps"]) == ("success", 1)
 
 
 async def test_what_cannot_be_carried_out_is_refused() -> None:

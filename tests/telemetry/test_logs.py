@@ -12,7 +12,7 @@ from app.telemetry.logs import ConsoleFormatter, JsonFormatter
 
 def record(message: str, **fields: object) -> logging.LogRecord:
     made = logging.getLogger("app.test").makeRecord(
-        "app.test", logging.INFO, "f", 1, message, (), None, extra=fields
+        "app.test", logging.INFO, "f", 1, message, (), None, extra={"fields": fields}
     )
     made.created = 1_800_000_000.25
     return made

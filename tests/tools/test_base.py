@@ -28,7 +28,7 @@ class Greeter:
 
 def test_a_plain_class_is_a_tool_and_unsafe_unless_it_says_otherwise() -> None:
     tool = prepare(Greeter())
-    assert (tool.name, tool.effect, tool.timeout_s, tool.runs_inline) == (
+    assert (tool.name, tool.effect, tool.timeout_s, tool.quick) == (
         "greet",
         Effect.UNSAFE,
         DEFAULT_TIMEOUT_S,
@@ -41,15 +41,15 @@ def test_a_plain_class_is_a_tool_and_unsafe_unless_it_says_otherwise() -> None:
 
 def test_optional_attributes_are_taken() -> None:
     tool = prepare(FakeTool(effect="keyed", timeout_s=2, quick=True, output_schema={"type": "object"}))
-    assert (tool.effect, tool.timeout_s, tool.runs_inline) == (Effect.KEYED, 2.0, True)
+    assert (tool.effect, tool.timeout_s, tool.quick) == (Effect.KEYED, 2.0, True)
     assert tool.check_output is not None
 
 
-def test_an_async_tool_runs_inline() -> None:
+def test_an_async_run_is_seen() -> None:
     async def run(given: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    assert prepare(FakeTool(run)).runs_inline
+    assert prepare(FakeTool(run)).is_async
 
 
 def test_a_later_change_of_the_schema_changes_nothing() -> None:

@@ -45,7 +45,7 @@ def test_a_users_own_store_gets_the_notes() -> None:
 
 def test_only_a_store_that_says_so_is_more_than_unsafe() -> None:
     assert prepare(GovernanceNoteTool(OwnStore())).effect is Effect.UNSAFE
-    assert not prepare(GovernanceNoteTool(OwnStore())).runs_inline
+    assert not prepare(GovernanceNoteTool(OwnStore())).quick
     keyed = OwnStore()
     keyed.effect = "keyed"  # type: ignore[attr-defined]
     assert prepare(GovernanceNoteTool(keyed)).effect is Effect.KEYED

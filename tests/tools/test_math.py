@@ -36,7 +36,7 @@ def test_an_input_without_a_text_is_refused(bad: dict[str, object]) -> None:
 
 def test_the_tool_is_pure_and_runs_on_the_event_loop() -> None:
     prepared = prepare(MathTool())
-    assert (prepared.name, prepared.effect, prepared.runs_inline) == ("math", Effect.PURE, True)
+    assert (prepared.name, prepared.effect, prepared.quick) == ("math", Effect.PURE, True)
 
 
 @pytest.mark.parametrize(

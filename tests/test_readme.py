@@ -1,0 +1,352 @@
+"""README is code: its blocks run, its calls answer as shown, its tables are true, its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from starlette.testclient import TestClient
+
+from app import errors
+from app.agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS, Agent
+from app.agent.toolbox import MAX_OUTPUT_BYTES
+from app.api.errors import HTTP_CODES, PROBLEM_TYPE, status_of
+from app.api.strict import MAX_BODY_BYTES
+from app.blocking import MAX_THREADS
+from app.config import Settings
+from app.jsonvalue import MAX_DEPTH, MAX_INTEGER_DIGITS
+from app.main import create_app
+from app.tools.base import tool_registry
+from app.tools.governance import GovernanceNoteStore, GovernanceNoteTool
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] + sorted(ROOT.glob("docs/**/*.md"))
+
+COMMAND = Path(sys.executable).with_name("llm-agent-core" + Path(sys.executable).suffix)
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block, the line it opens on, and the block that follows it with nothing in between, if any."""
+
+    language: str
+    text: str
+    line: int
+    answer: Block | None
+
+
+def read_blocks() -> list[Block]:
+    found: list[Block] = []
+    following: tuple[int, Block] | None = None
+    for match in reversed(list(FENCE.finditer(README))):
+        answer = following[1] if following and README[match.end() : following[0]].isspace() else None
+        block = Block(match[1], match[2], README.count("\n", 0, match.start()) + 1, answer)
+        following = match.start(), block
+        found.insert(0, block)
+    return found
+
+
+BLOCKS = read_blocks()
+SCRIPTS = [block for block in BLOCKS if block.language == "python" and not block.text.startswith("# ")]
+FILES = {
+    block.text.splitlines()[0].removeprefix("# "): block.text
+    for block in BLOCKS
+    if block.language == "python" and block.text.startswith("# ")
+}
+CONSOLES = [block for block in BLOCKS if block.language == "console"]
+CALLS = [block for block in BLOCKS if block.language == "bash" and block.text.startswith("curl ")]
+
+
+def where(block: Block) -> str:
+    return f"README.md:{block.line}"
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment as a newcomer has it: none of our settings."""
+    ours = {name.upper() for name in Settings.model_fields}
+    return {name: value for name, value in os.environ.items() if name.upper() not in ours} | more
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's own modules that the README shows."""
+    home = tmp_path_factory.mktemp("readme")
+    for name, text in FILES.items():
+        if not name.startswith("app/"):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(text, encoding="utf-8")
+    return home
+
+
+def run(command: list[str | Path], folder: Path, **environment: str) -> str:
+    """Run a command in `folder`, and return all that it printed."""
+    ran = subprocess.run(
+        command,
+        cwd=folder,
+        env=clean_environment(PYTHONPATH=str(folder), PYTHONIOENCODING="utf-8", **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return ran.stdout
+
+
+def test_the_readme_has_the_blocks_that_this_file_means_to_run() -> None:
+    assert len(SCRIPTS) >= 6
+    assert set(FILES) == {"my_pkg/tools.py", "app/main.py"}
+    assert len(CONSOLES) >= 4
+    assert len(CALLS) >= 6
+    assert {block.language for block in BLOCKS} == {"python", "console", "bash", "json", "text"}
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=where)
+def test_a_python_block_prints_what_is_shown_below_it(block: Block, folder: Path) -> None:
+    assert block.answer is not None
+    assert block.answer.language == "text"
+    script = folder / f"block_{block.line}.py"
+    script.write_text(block.text, encoding="utf-8")
+    assert run([sys.executable, "-W", "error", script], folder) == block.answer.text
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=where)
+def test_a_console_block_is_what_the_terminal_shows(block: Block, folder: Path) -> None:
+    for session in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        line, _, printed = session.partition("\n")
+        words = shlex.split(line)
+        settings = {}
+        while "=" in words[0]:
+            name, _, settings[name] = words.pop(0).partition("=")
+        assert words[0] == "llm-agent-core"
+        assert run([COMMAND, *words[1:]], folder, **settings) == printed
+
+
+def request_of(command: str) -> tuple[str, str, dict[str, str], str | None]:
+    """Read a curl command: its method, path, headers and body."""
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words.pop(0) == "curl"
+    address, headers, body = "", {}, None
+    while words:
+        match words.pop(0):
+            case "-s":
+                pass
+            case "-H":
+                name, _, value = words.pop(0).partition(":")
+                headers[name] = value.strip()
+            case "-d":
+                body = words.pop(0)
+            case word:
+                address = word
+    assert address.startswith("http://127.0.0.1:8000/")
+    return ("GET" if body is None else "POST"), address.removeprefix("http://127.0.0.1:8000"), headers, body
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    """A service as it is after it has started: with an empty note store."""
+    tool_registry.register(GovernanceNoteTool(store=GovernanceNoteStore()))
+    with TestClient(create_app(Settings(_env_file=None))) as connected:
+        yield connected
+
+
+def masked(value: Any) -> Any:
+    """The answer without what differs from run to run, once it has been seen to be of the right form."""
+    match value:
+        case dict():
+            return {key: masked_field(key, item) for key, item in value.items()}
+        case list():
+            return [masked(item) for item in value]
+    return value
+
+
+def masked_field(key: str, value: Any) -> Any:
+    match key:
+        case "run_id":
+            assert uuid.UUID(value).version == 7
+            return "a run id"
+        case "timestamp":
+            assert TIMESTAMP.fullmatch(value)
+            return "a time"
+    return masked(value)
+
+
+def test_each_curl_call_answers_as_shown(client: TestClient) -> None:
+    for block in CALLS:
+        assert block.answer is not None, where(block)
+        assert block.answer.language == "json", where(block)
+        expected = json.loads(block.answer.text)
+        method, path, headers, body = request_of(block.text)
+        response = client.request(method, path, headers=headers, content=body)
+        status = expected["status"] if expected.get("type") else 200
+        assert response.status_code == status, where(block)
+        if status != 200:
+            assert response.headers["content-type"] == PROBLEM_TYPE
+            expected["title"] = HTTPStatus(status).phrase  # Python 3.13 says "Unprocessable Content"
+        assert masked(response.json()) == masked(expected), where(block)
+
+
+def rows(*header: str) -> list[list[str]]:
+    """Return the cells of the one table with this header."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+    starts = [index for index, row in enumerate(cells) if row == list(header)]
+    assert len(starts) == 1, f"{len(starts)} tables have the header {header}"
+    table = []
+    for line, row in zip(README.splitlines()[starts[0] + 2 :], cells[starts[0] + 2 :], strict=True):
+        if not line.startswith("|"):
+            break
+        table.append(row)
+    return table
+
+
+def code(cell: str) -> str:
+    return cell.removeprefix("`").removesuffix("`")
+
+
+def leaves(root: type[errors.AgentCoreError]) -> list[type[errors.AgentCoreError]]:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, root)]
+    return [kind for kind in kinds if not kind.__subclasses__()]
+
+
+def test_the_table_of_problems_is_the_one_in_the_program() -> None:
+    shown = [(code(name), int(status)) for name, status, _ in rows("code", "status", "when")]
+    known = {(kind.code, int(status_of(kind))) for kind in leaves(errors.CallerError)}
+    known -= {(errors.RunningLoopError.code, 500)}  # the library's alone
+    known |= {(name, status) for status, name in HTTP_CODES.items()}
+    known |= {("invalid_request", 422), ("internal_error", 500)}
+    assert sorted(shown) == sorted(known)
+    assert [status for _, status in shown] == sorted(status for _, status in shown)
+
+
+def test_the_table_of_step_errors_is_the_one_in_the_program() -> None:
+    known = {kind.code for kind in leaves(errors.StepError)} - {errors.StepError.code}
+    known.add(errors.ToolRejected("").code)
+    assert {code(name) for name, _ in rows("code", "when")} == known
+
+
+def test_the_table_of_settings_has_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {code(name): code(default) for name, default, _ in rows("variable", "default", "meaning")}
+    assert [name.lower() for name in table] == list(Settings.model_fields)
+    for name, default in table.items():
+        monkeypatch.setenv(name, default)
+    defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
+    assert Settings(_env_file=None).model_dump() == defaults
+
+
+def test_the_table_of_tools_is_what_the_service_lists(client: TestClient) -> None:
+    listed = client.get("/api/v1/tools").json()["tools"]
+    shown = [[code(name), code(effect)] for name, effect, _ in rows("tool", "effect", "what it does")]
+    assert shown == [[tool["name"], tool["effect"]] for tool in listed]
+
+
+def test_the_table_of_routes_is_what_the_service_has(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    real = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+    assert [f"{code(route)}".replace(" ", " /api/v1", 1) for route, _ in rows("route", "what it does")] == real
+
+
+def test_the_offline_planner_answers_as_the_table_shows() -> None:
+    tool_registry.register(GovernanceNoteTool(store=GovernanceNoteStore()))
+    agent = Agent()
+    for goal, answer in rows("goal", "answer"):
+        shown = "\n".join(code(line) for line in answer.split("<br>"))
+        assert agent.run(code(goal)).output == shown, goal
+
+
+def test_the_limits_are_the_ones_in_the_program() -> None:
+    for stated in (
+        f"at most {MAX_GOAL_CHARS:,} characters",
+        f"at most {MAX_CONTEXT_CHARS:,}\ncharacters",
+        f"larger than {MAX_BODY_BYTES // 1024**2} MiB",
+        f"more than {MAX_DEPTH} levels",
+        f"{MAX_OUTPUT_BYTES // 1024} KiB",
+        f"{MAX_THREADS} calls",
+        f"more than {MAX_INTEGER_DIGITS:,} digits",
+    ):
+        assert stated in README, stated
+
+
+def test_a_port_in_use_is_reported_as_shown(folder: Path) -> None:
+    shown = next(block.text for block in BLOCKS if "Cannot listen" in block.text)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        printed = run([COMMAND, "serve"], folder, PORT=str(port))
+    reason = re.compile(r"\[\w+ \d+\] .*?\)\)")  # the operating system's own words
+    assert reason.search(shown)
+    expected = shown.replace("8001", str(port + 1)).replace("8000", str(port))
+    assert reason.sub("", printed) == reason.sub("", expected)
+
+
+def test_the_tool_of_the_readme_comes_into_a_server_through_tool_modules(folder: Path) -> None:
+    printed = run([COMMAND, "run", "x", "--tools", "nope"], folder, TOOL_MODULES="my_pkg.tools")
+    assert printed.endswith("Available tools: math, web_search, governance_note, treasury_balance.\n")
+    assert "TOOL_MODULES=my_pkg.tools uv run main.py" in README
+
+
+def test_the_marked_place_of_the_main_module_is_as_shown() -> None:
+    shown = [line for line in FILES["app/main.py"].splitlines()[1:] if not line.startswith("import ")]
+    assert "\n".join(shown) == "\n".join((ROOT / "app/main.py").read_text(encoding="utf-8").splitlines()[-3:])
+
+
+def test_both_commands_are_given_so_that_each_works_alone() -> None:
+    alone = [block.text.strip() for block in BLOCKS if block.language == "bash"]
+    assert "pip install uv && uv run main.py" in alone
+    assert "pip install uv && uv run pytest" in alone
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_uv_is_told_to_run_exists(page: Path) -> None:
+    for name in re.findall(r"\buv run (?:python )?([\w./-]+)", page.read_text(encoding="utf-8")):
+        installed = COMMAND.parent / (name + COMMAND.suffix)
+        assert (ROOT / name).is_file() or installed.is_file(), name
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text(encoding="utf-8")))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path, _, anchor = target.partition("#")
+        if path.startswith("https://"):
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), target
+
+
+def test_decisions_are_numbered_once_and_have_the_four_parts() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers) >= 8
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert re.match(rf"# {int(page.name[:4])}\. ", text), page.name
+        for part in ("**Context.**", "**Decision.**", "**Cost.**"):
+            assert part in text, (page.name, part)
+
+
+def test_every_python_block_of_the_readme_parses() -> None:
+    for block in BLOCKS:
+        if block.language == "python":
+            ast.parse(block.text)
