@@ -40,7 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve the HTTP API")
     serve.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (default: PORT, or 8000)")
+    serve.add_argument(
+        "--port",
+        type=int,
+        choices=range(65_536),
+        metavar="PORT",
+        help="port to listen on (default: PORT, or 8000)",
+    )
     serve.set_defaults(command=_serve)
     run = commands.add_parser("run", help="carry out one goal and print its steps and answer")
     run.add_argument("goal")
@@ -57,6 +63,11 @@ def _serve(options: argparse.Namespace) -> int:
     settings = Settings()
     host = settings.host if options.host is None else options.host
     port = settings.port if options.port is None else options.port
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours says
+    config = uvicorn.Config(
+        f"{__package__}.main:app", log_config=None, access_log=False, http="httptools", server_header=False
+    )
+    config.load()  # builds the app: what is wrong with it is said before anything listens
     with _listen(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         print(  # noqa: T201
@@ -64,10 +75,6 @@ def _serve(options: argparse.Namespace) -> int:
             f"model {settings.llm_model}, {settings.environment}. Ctrl-C stops it.",
             file=sys.stderr,
             flush=True,
-        )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours has said
-        config = uvicorn.Config(
-            f"{__package__}.main:app", log_config=None, access_log=False, http="httptools", server_header=False
         )
         uvicorn.Server(config).run(sockets=[listener])
     return 0
@@ -82,7 +89,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise PortInUseError(
             f"Cannot listen on {host}, port {port}: {error}. If another program has the port, stop it or choose "
             f"another: PORT={port + 1 if port < 65535 else 8001}."

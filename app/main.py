@@ -45,7 +45,9 @@ def create_app(settings: Settings) -> FastAPI:
         SetupError: a tool module cannot be imported.
     """
     services = build_services(settings)
-    app = FastAPI(title="LLM Agent Execution Core", version=__version__, lifespan=lifespan, strict_content_type=False)
+    app = FastAPI(
+        title="LLM Agent Execution Core", version=__version__, lifespan=lifespan, strict_content_type=False
+    )
     app.state.settings = settings
     add_routes(app, services.runs, services.notes, services.tools)
     errors.install(app)

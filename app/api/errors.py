@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from .. import errors
 from ..errors import AgentCoreError
+from .models import PATTERN_MEANINGS
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,18 @@ STATUS: dict[type[AgentCoreError], HTTPStatus] = {
 }
 """A class without a line of its own has its parent's status."""
 
+TITLES = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+}
+"""RFC 9110's names; Python's own differ between its versions, and a title must not (RFC 9457 section 3.1)."""
+
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -43,7 +57,7 @@ def problem(status: int, code: str, detail: str, fields: list[dict[str, str]] | 
     """Build the response."""
     body: dict[str, object] = {
         "type": f"urn:llm-agent-core:problem:{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "code": code,
@@ -78,11 +92,17 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [
-        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": str(item["msg"])}
+        {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": _reason(item)}
         for item in error.errors()
     ]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     return problem(422, "invalid_request", detail[:2000], fields[:50])
+
+
+def _reason(item: dict[str, Any]) -> str:
+    """Return pydantic's reason, except where it would show a person a regular expression."""
+    pattern = item.get("ctx", {}).get("pattern")
+    return PATTERN_MEANINGS.get(pattern) or str(item["msg"])
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:

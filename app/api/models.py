@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -11,6 +10,7 @@ from pydantic.config import JsonDict
 
 from ..agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS
 from ..tools.base import Effect
+from ..tools.governance import PROPOSAL_ID_PATTERN
 
 BLANK = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
 """White space, control and zero-width characters, spelled out: regex dialects disagree on what \\s is."""
@@ -18,6 +18,14 @@ BLANK = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206
 # validated by pydantic-core's Rust regex: linear time, and no trailing-newline surprise in `$`
 GOAL_PATTERN = rf"^[^\u0000]*[^{BLANK}][^\u0000]*$"
 STORABLE_PATTERN = r"^[^\u0000]*$"
+
+PATTERN_MEANINGS = {
+    GOAL_PATTERN: "It is blank, or holds a NUL character.",
+    STORABLE_PATTERN: "It holds a NUL character.",
+    PROPOSAL_ID_PATTERN: "It is no proposal id. A proposal id looks like PROP-2025-001: PROP, a year, a number "
+    "of three to six digits.",
+}
+"""What breaking a pattern means, for a person."""
 
 EXAMPLE_TASK: JsonDict = {"goal": "Calculate the result of (100 + 50) * 2", "context": None, "tools": ["math"]}
 EXAMPLE_STEP: JsonDict = {
@@ -133,7 +141,7 @@ class Problem(BaseModel):
             "examples": [
                 {
                     "type": "urn:llm-agent-core:problem:unknown_tool",
-                    "title": HTTPStatus(422).phrase,
+                    "title": "Unprocessable Content",
                     "status": 422,
                     "detail": "Unknown tool 'maths'. Available tools: math, web_search, governance_note.",
                     "code": "unknown_tool",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ..tools.base import PreparedTool, ToolSource
-from .errors import PROBLEM_TYPE
+from .errors import PROBLEM_TYPE, TITLES
 from .models import GovernanceNotes, Health, Problem, RunTaskRequest, RunTaskResponse
 
 DESCRIPTION = """\
@@ -22,7 +21,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document error answers of these statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM_TYPE: {"schema": schema}}}
+        status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
         for status in statuses
     }
 

@@ -78,9 +78,9 @@ class StrictRequest(Request):
 
 
 def _check_media_type(declared: bytes, *, from_page: bool) -> None:
-    """Accept JSON, and what a plain `fetch()` or a bare client sends unless a browser page of another origin may have.
+    """Accept JSON, and what a plain `fetch()` or a bare client sends unless a browser page may have sent it.
 
-    A page can post text/plain, or no type at all, across origins without a preflight; the Origin header gives it away.
+    A page can post text/plain, or no type at all, across origins without a preflight; its Origin gives it away.
     """
     media_type = declared.partition(b";")[0].strip().lower()
     if media_type == b"application/json":

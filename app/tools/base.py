@@ -49,11 +49,17 @@ class Tool(Protocol):
     as a failed step of unknown effect.
     """
 
-    name: str
-    description: str
-    input_schema: JsonObject
+    # read-only, so that a class attribute, a property or a constant will do
+    @property
+    def name(self) -> str: ...
 
-    def run(self, input: JsonObject, /) -> JsonObject | Awaitable[JsonObject]: ...
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def input_schema(self) -> Mapping[str, object]: ...
+
+    def run(self, input: JsonObject, /) -> Mapping[str, object] | Awaitable[Mapping[str, object]]: ...
 
 
 class PreparedTool(Struct, frozen=True):

@@ -13,7 +13,9 @@ ROOT = HERE.parent.parent
 
 
 def verdict(*command: str | Path, cwd: Path = ROOT) -> None:
-    ran = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 import app.errors
-from app.api.errors import STATUS, status_of
+from app.api.errors import STATUS, TITLES, status_of
 from app.api.strict import MAX_BODY_BYTES, parse_json
 from app.config import Settings
 from app.errors import AgentCoreError, MalformedBodyError, NestingTooDeepError
@@ -90,7 +90,7 @@ def assert_problem(response: Any, status: int, code: str) -> None:
     problem = response.json()
     assert problem["status"] == status
     assert problem["code"] == code
-    assert problem["title"] == HTTPStatus(status).phrase
+    assert problem["title"] == TITLES[status]
     assert problem["type"] == f"urn:llm-agent-core:problem:{code}"
     assert problem["detail"]
     assert set(problem) <= {"type", "title", "status", "detail", "code", "errors"}
@@ -99,6 +99,16 @@ def assert_problem(response: Any, status: int, code: str) -> None:
 def test_the_field_that_is_wrong_is_named(client: TestClient) -> None:
     problem = client.post(RUN, json={"goal": "", "extra": 1}).json()
     assert {field["field"] for field in problem["errors"]} == {"goal", "extra"}
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [(" ", "It is blank, or holds a NUL character."), ("x" * 10_001, "at most 10000 characters")],
+)
+def test_the_reason_is_for_a_person(client: TestClient, goal: str, message: str) -> None:
+    problem = client.post(RUN, json={"goal": goal}).json()
+    assert message in problem["errors"][0]["message"]
+    assert "\\u" not in problem["detail"]
 
 
 def test_a_body_that_lies_about_its_size_is_cut_off_while_it_is_read(client: TestClient) -> None:

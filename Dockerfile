@@ -1,0 +1,43 @@
+# The service in an image: one stage installs, the other only runs. Nothing is installed when it starts.
+#
+#   docker build -t llm-agent-core .
+#   docker run -p 8000:8000 -e ENVIRONMENT=production -e DEBUG=false llm-agent-core
+#
+# It writes nothing but /data, so `--read-only` works; `--cap-drop ALL --security-opt no-new-privileges` do too.
+
+FROM python:3.12-slim AS build
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CACHE=1 \
+    UV_PYTHON=/usr/local/bin/python3 \
+    UV_PYTHON_DOWNLOADS=never
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /srv/llm-agent-core
+# dependencies first: they change more seldom than the code, and this layer is kept until they do
+COPY pyproject.toml uv.lock README.md LICENSE ./
+COPY deploy deploy
+RUN uv sync --frozen --no-dev --no-install-project
+# the checkout as it is, so that inside the image, too, the package is `app`
+COPY main.py ./
+COPY app app
+RUN uv sync --frozen --no-dev
+
+FROM python:3.12-slim
+# numbers, so that an orchestrator can see that it is not root without looking into the image
+RUN groupadd --gid 10001 agent \
+    && useradd --uid 10001 --gid agent --no-create-home --home-dir /data --shell /usr/sbin/nologin agent \
+    && install --directory --owner agent --group agent /data
+WORKDIR /srv/llm-agent-core
+COPY --from=build /srv/llm-agent-core ./
+ENV PATH=/srv/llm-agent-core/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOST=0.0.0.0 \
+    PORT=8000
+USER 10001:10001
+# where later versions keep their database; this one keeps everything in memory
+VOLUME ["/data"]
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/api/v1/health', timeout=3)"]
+CMD ["python", "main.py"]
