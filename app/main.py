@@ -46,7 +46,12 @@ def create_app(settings: Settings) -> FastAPI:
     """
     services = build_services(settings)
     app = FastAPI(
-        title="LLM Agent Execution Core", version=__version__, lifespan=lifespan, strict_content_type=False
+        title="LLM Agent Execution Core",
+        version=__version__,
+        lifespan=lifespan,
+        strict_content_type=False,  # api.strict judges content types
+        # FastAPI's own telemetry looks for sinks in the environment on every request; there are none yet
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     add_routes(app, services.runs, services.notes, services.tools)

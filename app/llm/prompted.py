@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
-from typing import assert_never, cast
+from typing import Any, assert_never, cast
 
 import msgspec
 
@@ -31,6 +32,8 @@ Decide the next move and reply with one JSON value and nothing else:
   to call a tool:    {"tool": "<name>", "input": {...}}
   to call several:   [{"tool": "<name>", "input": {...}}, ...]
   to finish:         {"answer": "<text for the caller>"}"""
+
+_TOOL = re.compile(r"^- (\S+): (.*) Input schema: (\{.*\})$", re.MULTILINE)
 
 MAX_CONTENT_CHARS = 1_000_000
 """More text than this from a model is refused unread."""
@@ -101,6 +104,27 @@ def _render(message: Message) -> str:
         case _:
             assert_never(message)
     return msgspec.json.encode(wire_form(fields)).decode()
+
+
+def read_prompt(prompt: str, system_prompt: str) -> LLMRequest:
+    """Return the request that `PromptedClient` wrote as these two texts; any other prompt is a goal by itself."""
+    tools = tuple(ToolSpec(name, text, json.loads(schema)) for name, text, schema in _TOOL.findall(system_prompt))
+    try:
+        messages: list[Message] = [_read_message(json.loads(line)) for line in prompt.split("\n")]
+    except (ValueError, TypeError, KeyError):
+        messages = [UserMessage(prompt)]
+    return LLMRequest(system_prompt, messages, tools)
+
+
+def _read_message(fields: dict[str, Any]) -> Message:
+    if "goal" in fields:
+        return UserMessage(fields["goal"], fields["context"])
+    if "you_said" in fields:
+        calls = tuple(ToolCall(call["tool"], call["input"]) for call in fields["you_called"])
+        return AssistantMessage(fields["you_said"], calls)
+    if "result_of" in fields:
+        return ToolMessage(fields["result_of"], fields["output"], fields["error"])
+    return CorrectionMessage(fields["problem_with_your_reply"])
 
 
 def read_decision(response: LLMResponse) -> LLMResponse:

@@ -9,8 +9,16 @@ from fakes import FakeTool, ScriptedModel
 
 from app.agent.core import Agent
 from app.errors import ModelResponseError
-from app.llm.interface import LLMResponse, ToolCall
-from app.llm.prompted import MAX_CONTENT_CHARS, PromptedClient, lift, read_decision
+from app.llm.interface import (
+    AssistantMessage,
+    CorrectionMessage,
+    LLMRequest,
+    LLMResponse,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from app.llm.prompted import MAX_CONTENT_CHARS, PromptedClient, lift, read_decision, read_prompt
 
 
 class Generator:
@@ -154,3 +162,23 @@ def test_a_client_that_completes_is_used_directly() -> None:
     model = ScriptedModel()
     assert lift(model) is model
     assert isinstance(lift(Generator()), PromptedClient)
+
+
+async def test_a_prompt_can_be_read_back_into_its_request() -> None:
+    client = Generator('{"tool": ', CALL, "done")
+    agent = Agent(client, [FakeTool(lambda given: {"text": "a\u2028b"}, input_schema={"type": "object"})])
+    await agent.arun("go\nthere", "background")
+    request = read_prompt(*client.prompts[-1])
+    assert [(spec.name, spec.description, spec.input_schema) for spec in request.tools] == [
+        ("probe", "Does what the test says.", {"type": "object"})
+    ]
+    goal, correction, said, result = request.messages
+    assert goal == UserMessage("go\nthere", "background")
+    assert isinstance(correction, CorrectionMessage)
+    assert said == AssistantMessage("", (ToolCall("probe", {"x": 1}),))
+    assert result == ToolMessage("probe", {"text": "a\u2028b"}, None)
+
+
+@pytest.mark.parametrize("prompt", ["Calculate 2+2", "[1]", "{}", '{"goal": 1}', "12", '"text"', ""])
+def test_any_other_prompt_is_a_goal_by_itself(prompt: str) -> None:
+    assert read_prompt(prompt, "Be kind.") == LLMRequest("Be kind.", [UserMessage(prompt)], ())
