@@ -7,10 +7,11 @@ import importlib
 from msgspec import Struct
 
 from .agent.core import Agent
-from .config import Settings
+from .config import Environment, Settings
 from .errors import AgentCoreError, ToolModuleError
 from .runs.notes import NoteService
 from .runs.service import RunService
+from .telemetry.logs import Log
 from .tools.base import ToolSource
 from .tools.builtin import default_tools
 
@@ -18,6 +19,7 @@ from .tools.builtin import default_tools
 class Services(Struct, frozen=True):
     """What the adapters are given."""
 
+    log: Log
     tools: ToolSource
     agent: Agent
     runs: RunService
@@ -34,7 +36,15 @@ def build_services(settings: Settings) -> Services:
         _import_tool_module(name)
     tools = default_tools()
     agent = Agent(tools=tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds)
-    return Services(tools=tools, agent=agent, runs=RunService(agent), notes=NoteService(tools))
+    level = "DEBUG" if settings.debug else settings.log_level
+    log = Log(level, as_json=settings.environment is Environment.PRODUCTION)
+    return Services(
+        log=log,
+        tools=tools,
+        agent=agent,
+        runs=RunService(agent, log.run_finished),
+        notes=NoteService(tools),
+    )
 
 
 def _import_tool_module(name: str) -> None:

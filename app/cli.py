@@ -65,7 +65,12 @@ def _serve(options: argparse.Namespace) -> int:
     port = settings.port if options.port is None else options.port
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours says
     config = uvicorn.Config(
-        f"{__package__}.main:app", log_config=None, access_log=False, http="httptools", server_header=False
+        f"{__package__}.main:app",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on who the client says it is
     )
     config.load()  # builds the app: what is wrong with it is said before anything listens
     with _listen(host, port) as listener:

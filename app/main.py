@@ -13,20 +13,16 @@ from starlette.middleware.cors import CORSMiddleware
 from . import __version__
 from .api import errors, openapi
 from .api.routes import add_routes
-from .bootstrap import build_services
-from .config import Environment, Settings
-from .telemetry.logs import set_up_logging
+from .bootstrap import Services, build_services
+from .config import Settings
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     """Set the process up for serving, and leave it as it was."""
-    settings: Settings = app.state.settings
-    set_up_logging(
-        "DEBUG" if settings.debug else settings.log_level,
-        as_json=settings.environment is Environment.PRODUCTION,
-    )
-    asyncio.get_running_loop().set_debug(settings.debug)
+    services: Services = app.state.services
+    services.log.install()
+    asyncio.get_running_loop().set_debug(app.state.settings.debug)
     # Everything that lives as long as the process is here now; not walking it again and again halves the CPU
     # that a thousand live runs take.
     thresholds = gc.get_threshold()
@@ -36,6 +32,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()
+    services.log.flush()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,12 +46,16 @@ def create_app(settings: Settings) -> FastAPI:
         title="LLM Agent Execution Core",
         version=__version__,
         lifespan=lifespan,
+        openapi_url=None,  # until our own routes, which are asked for more often, stand before its pages
         strict_content_type=False,  # api.strict judges content types
         # FastAPI's own telemetry looks for sinks in the environment on every request; there are none yet
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
+    app.state.services = services
     add_routes(app, services.runs, services.notes, services.tools)
+    app.openapi_url = "/openapi.json"
+    app.setup()
     errors.install(app)
     openapi.install(app, services.tools)
     if settings.cors_origins:

@@ -12,7 +12,6 @@ from ..errors import ModelFailedError, ModelResponseError, StepError, ToolReject
 from ..jsonvalue import JsonObject
 from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
-from ..tools.base import Effect
 from .events import (
     Event,
     ModelRequested,
@@ -26,9 +25,6 @@ from .planner import MAX_CORRECTIONS, Planner
 from .state import AgentState
 from .toolbox import Toolbox, call_tool
 
-RERUNNABLE = frozenset({Effect.PURE, Effect.READ})
-"""Effects that need no barrier: running such a tool twice does no harm (DESIGN section 5, output commit)."""
-
 
 class Limits(Struct, frozen=True):
     """What a run may use: tool calls, and seconds of wall time from the start of the loop."""
@@ -40,7 +36,17 @@ class Limits(Struct, frozen=True):
 class Loop:
     """One run on its way. It starts from a state, so that resuming is the same as starting."""
 
-    __slots__ = ("_clock", "_deadline", "_journal", "_limits", "_planner", "_state", "_toolbox")
+    __slots__ = (
+        "_append",
+        "_apply",
+        "_clock",
+        "_deadline",
+        "_journal",
+        "_limits",
+        "_planner",
+        "_state",
+        "_toolbox",
+    )
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class Loop:
     ) -> None:
         self._state = state
         self._journal = journal
+        self._append = journal.append
+        self._apply = state.apply
         self._planner = planner
         self._toolbox = toolbox
         self._limits = limits
@@ -105,8 +113,8 @@ class Loop:
         return None
 
     def _record(self, event: Event) -> Event:
-        recorded = self._journal.append(event)
-        self._state.apply(recorded)
+        recorded = self._append(event)
+        self._apply(recorded)
         return recorded
 
     async def _finish(self, end: RunFinished) -> Event:
@@ -127,9 +135,9 @@ class Loop:
         rerunnable = False
         try:
             tool = self._toolbox.get(call.name)  # which may have gone since a resumed run intended the call
-            rerunnable = tool.effect in RERUNNABLE
+            rerunnable = tool.is_rerunnable
             if not rerunnable:
-                await self._journal.commit()
+                await self._journal.commit()  # its intent has to be durable before it can have an effect
             output = await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
         except StepError as error:
             unknown = not rerunnable and not isinstance(error, ToolRejected)

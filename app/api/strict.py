@@ -6,8 +6,10 @@ import json
 import logging
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn
 
+import msgspec
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -106,6 +108,9 @@ def parse_json(body: bytes) -> object:
     """
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise NestingTooDeepError(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    with suppress(ValueError, RecursionError):
+        return msgspec.json.decode(body)
+    # the slower parser says where the fault is, and takes lone surrogates, of which validation can say more
     try:
         return _decoder.decode(body.decode("utf-8"))
     except json.JSONDecodeError as error:

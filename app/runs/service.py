@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
@@ -10,14 +9,24 @@ from ..agent.core import Agent
 from .ids import new_run_id
 from .models import FinishedRun
 
-log = logging.getLogger(__name__)
-
 
 class RunService:
-    """Runs goals on one agent. It holds no run once its caller has the answer."""
+    """Runs goals on one agent. It holds no run once its caller has the answer.
 
-    def __init__(self, agent: Agent, new_id: Callable[[], str] = new_run_id) -> None:
+    Args:
+        agent: carries out the goals.
+        on_finished: is told of every finished run and how many seconds it took.
+        new_id: makes run ids.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        on_finished: Callable[[FinishedRun, float], None] | None = None,
+        new_id: Callable[[], str] = new_run_id,
+    ) -> None:
         self._agent = agent
+        self._on_finished = on_finished
         self._new_id = new_id
 
     async def run_task(self, goal: str, context: str | None, tools: Sequence[str] | None) -> FinishedRun:
@@ -29,15 +38,6 @@ class RunService:
         started = perf_counter()
         result = await self._agent.arun(goal, context, tools)
         run = FinishedRun(self._new_id(), result.status, result.output, result.trace)
-        log.info(
-            "run finished",
-            extra={
-                "fields": {
-                    "run_id": run.run_id,
-                    "status": run.status,
-                    "steps": len(run.trace),
-                    "ms": round((perf_counter() - started) * 1000, 2),
-                }
-            },
-        )
+        if self._on_finished is not None:
+            self._on_finished(run, perf_counter() - started)
         return run

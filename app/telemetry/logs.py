@@ -1,98 +1,119 @@
-"""Log set-up: one line an event, readable in development and JSON in production."""
+"""The log: one line an event, readable in development, JSON in production, written in batches when busy."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
-from contextlib import nullcontext
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from logging.handlers import MemoryHandler
+from threading import Lock
+from time import time
 from typing import TextIO
 
 import msgspec
 
+from ..runs.models import FinishedRun
+
 FLUSH_AFTER_S = 0.05
-CAPACITY = 1000
+"""How long a line below a warning may wait for others, so that a busy moment is written at once."""
 
 
-class BatchingHandler(MemoryHandler):
-    """Writes the lines of a busy moment together: what a live event loop logs waits up to FLUSH_AFTER_S.
-
-    A warning or anything graver is written at once, with what came before it; so is what is logged from a thread
-    without an event loop.
-    """
+class LineWriter:
+    """Writes lines: together with their neighbours while an event loop runs, at once elsewhere or when urgent."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(CAPACITY, flushLevel=logging.WARNING)
         self._stream = stream
-        self._timer: asyncio.TimerHandle | None = None
+        self._lines: list[str] = []
+        self._lock = Lock()  # threads may log too
+        self._is_due = False
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record, and see to it that it will be written."""
-        super().emit(record)
-        if self.buffer and self._timer is None:
+    def write(self, line: str, *, urgent: bool) -> None:
+        """Take one line without its end."""
+        self._lines.append(line)
+        if urgent:
+            self.flush()
+        elif not self._is_due:
             try:
-                self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
+                asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
+                self._is_due = True
             except RuntimeError:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what has been kept."""
-        with self.lock or nullcontext():
-            records, self.buffer, self._timer = self.buffer, [], None
-            if records:
-                self._stream.write("".join([f"{self.format(record)}\n" for record in records]))
+        """Write what has been taken."""
+        with self._lock:
+            lines, self._lines, self._is_due = self._lines, [], False
+            if lines:
+                self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
 
 
-def set_up_logging(level: str, *, as_json: bool) -> None:
-    """Send everything that is logged to standard error, as lines of text or of JSON.
+def console_line(created: float, level: str, _logger: str, message: str, fields: Mapping[str, object]) -> str:
+    """Return `12:00:01 INFO    run finished run_id=... status=success`, in UTC, and whatever the text one line."""
+    seconds = int(created) % 86_400
+    line = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02} {level:<7} {message}"
+    for key, value in fields.items():
+        line += f" {key}={value}"
+    return line.replace("\n", "\\n").replace("\r", "\\r") if "\n" in line or "\r" in line else line
 
-    Where the process has already set up its logging (an embedding program, a test runner) nothing is changed.
+
+def json_line(created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
+    """Return one JSON object."""
+    head = {
+        "time": datetime.fromtimestamp(created, UTC),
+        "level": level.lower(),
+        "logger": logger,
+        "message": message,
+    }
+    return msgspec.json.encode({**head, **fields}, enc_hook=str).decode()
+
+
+class Log(logging.Handler):
+    """The process's log. `install` makes it the one that `logging` writes to.
+
+    What is logged as `logger.info("text", extra={"fields": {...}})` carries the fields.
     """
-    if logging.getLogger().handlers:
-        return
-    # what no format shows need not be found out for every line (logging HOWTO, "Optimization")
-    for detail in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
-        setattr(logging, detail, None)
-    handler = BatchingHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else ConsoleFormatter())
-    logging.basicConfig(handlers=[handler], level=level)
 
+    def __init__(self, level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._root_level = level
+        self._as_json = as_json
+        self._line = json_line if as_json else console_line
+        self._writer = LineWriter(sys.stderr if stream is None else stream)
+        self._tells_runs = False
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """Return what was logged as `extra={"fields": {...}}`."""
-    fields: dict[str, object] = record.__dict__.get("fields", {})
-    return fields
+    def install(self) -> None:
+        """Become the root handler, unless the process (an embedding program, a test runner) already has one."""
+        if logging.getLogger().handlers:
+            return
+        logging.basicConfig(handlers=[self], level=self._root_level)
+        self._tells_runs = logging.getLogger().isEnabledFor(logging.INFO)
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record of the standard library's logging."""
+        fields: dict[str, object] = dict(getattr(record, "fields", {}))
+        traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
+        if traceback and self._as_json:
+            fields["exception"] = traceback
+        line = self._line(record.created, record.levelname, record.name, record.getMessage(), fields)
+        if traceback and not self._as_json:
+            line += f"\n{traceback}"
+        self._writer.write(line, urgent=record.levelno >= logging.WARNING)
 
-class ConsoleFormatter(logging.Formatter):
-    """`12:00:01 INFO    run finished run_id=... status=success`, in UTC."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line, whatever text is in it, and the traceback of an exception below it."""
-        seconds = int(record.created) % 86_400
-        time = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-        fields = "".join([f" {key}={value}" for key, value in _fields(record).items()])
-        line = f"{time} {record.levelname:<7} {record.getMessage()}{fields}"
-        if "\n" in line or "\r" in line:
-            line = line.replace("\n", "\\n").replace("\r", "\\r")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; an exception goes into a field."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_fields(record),
+    def run_finished(self, run: FinishedRun, seconds: float) -> None:
+        """Tell of a run: the one line that a busy service writes, and so the one that skips making a LogRecord."""
+        fields = {
+            "run_id": run.run_id,
+            "status": run.status,
+            "steps": len(run.trace),
+            "ms": round(seconds * 1000, 2),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        if self._tells_runs:
+            self._writer.write(self._line(time(), "INFO", __name__, "run finished", fields), urgent=False)
+        else:
+            logging.getLogger(__name__).info("run finished", extra={"fields": fields})
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._writer.flush()

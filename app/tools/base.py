@@ -65,6 +65,7 @@ class Tool(Protocol):
 class PreparedTool(Struct, frozen=True):
     """A registered tool with everything that can be worked out once worked out once.
 
+    `is_rerunnable`: running it twice does no harm (its effect is pure or read).
     `check_input` and `check_output` raise `jsonschema_rs.ValidationError`.
     """
 
@@ -73,6 +74,7 @@ class PreparedTool(Struct, frozen=True):
     description: str
     input_schema: JsonObject
     effect: Effect
+    is_rerunnable: bool
     timeout_s: float
     is_async: bool
     quick: bool
@@ -101,12 +103,14 @@ def prepare(tool: object) -> PreparedTool:
         raise InvalidToolError(f"{label} needs a method `run(input) -> dict`.")
     schema, check_input = _compile(label, "input_schema", getattr(tool, "input_schema", None))
     output_schema = getattr(tool, "output_schema", None)
+    effect = _effect(label, getattr(tool, "effect", Effect.UNSAFE))
     return PreparedTool(
         source=tool,
         name=name,
         description=description,
         input_schema=schema,
-        effect=_effect(label, getattr(tool, "effect", Effect.UNSAFE)),
+        effect=effect,
+        is_rerunnable=effect in (Effect.PURE, Effect.READ),
         timeout_s=_timeout(label, getattr(tool, "timeout_s", DEFAULT_TIMEOUT_S)),
         is_async=inspect.iscoroutinefunction(run),
         quick=getattr(tool, "quick", False) is True,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import uuid
 
 import pytest
@@ -9,17 +8,18 @@ from fakes import FakeTool, ScriptedModel, answer, call
 from app.agent.core import Agent
 from app.errors import InvalidGoalError
 from app.runs.ids import new_run_id
+from app.runs.models import FinishedRun
 from app.runs.service import RunService
 
 
-async def test_a_finished_run_has_an_id_and_the_agents_result(caplog: pytest.LogCaptureFixture) -> None:
-    service = RunService(Agent(ScriptedModel(call("probe"), answer("end")), [FakeTool()]), new_id=lambda: "run-1")
-    with caplog.at_level(logging.INFO):
-        run = await service.run_task("go", None, None)
+async def test_a_finished_run_has_an_id_and_the_agents_result_and_is_told_of() -> None:
+    told: list[tuple[FinishedRun, float]] = []
+    agent = Agent(ScriptedModel(call("probe"), answer("end")), [FakeTool()])
+    service = RunService(agent, lambda run, seconds: told.append((run, seconds)), new_id=lambda: "run-1")
+    run = await service.run_task("go", None, None)
     assert (run.run_id, run.status, run.output, len(run.trace)) == ("run-1", "success", "end", 1)
-    (line,) = [record for record in caplog.records if record.name.endswith("runs.service")]
-    assert vars(line)["fields"]["run_id"] == "run-1"
-    assert (vars(line)["fields"]["status"], vars(line)["fields"]["steps"]) == ("success", 1)
+    assert told[0][0] is run
+    assert told[0][1] > 0
 
 
 async def test_what_cannot_be_carried_out_is_refused() -> None:

@@ -1,69 +1,149 @@
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from app.telemetry.logs import ConsoleFormatter, JsonFormatter
+import app.telemetry.logs as logs
+from app.runs.models import FinishedRun
+from app.telemetry.logs import LineWriter, Log, console_line, json_line
 
 
-def record(message: str, **fields: object) -> logging.LogRecord:
-    made = logging.getLogger("app.test").makeRecord(
-        "app.test", logging.INFO, "f", 1, message, (), None, extra={"fields": fields}
-    )
+class Stream(io.StringIO):
+    """Counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.getvalue().splitlines()
+
+
+@pytest.fixture
+def stream() -> Stream:
+    return Stream()
+
+
+def record(message: str, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("app.test", level, "f", 1, message, (), None)
     made.created = 1_800_000_000.25
-    return made
-
-
-def failed() -> logging.LogRecord:
-    made = record("it broke")
-    try:
-        raise ValueError("inside")
-    except ValueError:
-        made.exc_info = sys.exc_info()
+    made.fields = fields
     return made
 
 
 def test_development_logs_are_readable() -> None:
-    line = ConsoleFormatter().format(record("run finished", run_id="r1", steps=2))
+    line = console_line(1_800_000_000.25, "INFO", "app.test", "run finished", {"run_id": "r1", "steps": 2})
     assert line == "08:00:00 INFO    run finished run_id=r1 steps=2"
 
 
 def test_production_logs_are_one_json_object_a_line() -> None:
-    line = JsonFormatter().format(record("run finished", run_id="r1", odd=object))
+    line = json_line(1_800_000_000.25, "INFO", "app.test", "run\nfinished", {"run_id": "r1", "odd": Path("x")})
     assert "\n" not in line
-    parsed = json.loads(line)
-    assert parsed | {"odd": None} == {
+    assert json.loads(line) == {
         "time": "2027-01-15T08:00:00.250000Z",
         "level": "info",
         "logger": "app.test",
-        "message": "run finished",
+        "message": "run\nfinished",
         "run_id": "r1",
-        "odd": None,
+        "odd": "x",
     }
 
 
-@pytest.mark.parametrize("formatter", [ConsoleFormatter(), JsonFormatter()])
-def test_text_in_a_message_cannot_forge_a_line(formatter: logging.Formatter) -> None:
-    assert len(formatter.format(record("evil\r\nINFO forged", goal="a\nb")).splitlines()) == 1
+@pytest.mark.parametrize("as_json", [True, False])
+def test_text_in_a_message_cannot_forge_a_line(stream: Stream, as_json: bool) -> None:
+    Log("INFO", as_json=as_json, stream=stream).emit(record("evil\r\nINFO forged", goal="a\nb"))
+    assert len(stream.lines) == 1
 
 
-def test_an_exception_is_told_with_its_traceback() -> None:
-    assert "ValueError: inside" in ConsoleFormatter().format(failed())
-    assert "ValueError: inside" in json.loads(JsonFormatter().format(failed()))["exception"]
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_exception_is_told_with_its_traceback(stream: Stream, as_json: bool) -> None:
+    made = record("it broke", logging.ERROR)
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    Log("INFO", as_json=as_json, stream=stream).emit(made)
+    told = json.loads(stream.getvalue())["exception"] if as_json else stream.getvalue()
+    assert "ValueError: inside" in told
+    assert "test_logs.py" in told
 
 
-@pytest.mark.parametrize(("as_json", "expected"), [(True, '"message":"hello"'), (False, "INFO    hello")])
-def test_set_up_writes_to_standard_error(as_json: bool, expected: str) -> None:
+def run_finished(log: Log) -> None:
+    log.run_finished(FinishedRun("run-1", "success", "four", []), 0.00123)
+
+
+def test_a_finished_run_goes_through_logging_where_somebody_else_set_it_up(
+    stream: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log("INFO", as_json=True, stream=stream)
+    log.install()  # pytest has its handlers on the root
+    with caplog.at_level(logging.INFO):
+        run_finished(log)
+    assert stream.getvalue() == ""
+    (told,) = caplog.records
+    assert told.fields == {"run_id": "run-1", "status": "success", "steps": 0, "ms": 1.23}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("level", "told"), [("INFO", True), ("WARNING", False)])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_installed_log_tells_of_runs_unless_the_level_is_above_them(
+    level: str, told: bool, as_json: bool
+) -> None:
     code = (
-        "import logging; from app.telemetry.logs import set_up_logging; "
-        f"set_up_logging('INFO', as_json={as_json}); logging.getLogger('x').info('hello'); "
-        "logging.getLogger('x').debug('hidden')"
+        "import logging; from app.telemetry.logs import Log; from app.runs.models import FinishedRun\n"
+        f"log = Log({level!r}, as_json={as_json}); log.install()\n"
+        "log.run_finished(FinishedRun('run-1', 'success', 'four', []), 0.001)\n"
+        "logging.getLogger('x').warning('careful'); logging.getLogger('x').debug('hidden')"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert expected in ran.stderr
+    assert ("run-1" in ran.stderr) is told
+    assert "careful" in ran.stderr
     assert "hidden" not in ran.stderr
     assert ran.stdout == ""
+
+
+async def test_the_lines_of_a_busy_moment_are_written_together(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "FLUSH_AFTER_S", 0)
+    writer = LineWriter(stream)
+    for number in range(5):
+        writer.write(str(number), urgent=False)
+    assert stream.writes == 0
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (stream.writes, stream.lines) == (1, ["0", "1", "2", "3", "4"])
+    writer.write("5", urgent=False)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert stream.lines[-1] == "5"
+
+
+async def test_what_is_urgent_is_written_at_once_with_what_came_before_it(stream: Stream) -> None:
+    log = Log("INFO", as_json=False, stream=stream)
+    log.emit(record("first"))
+    log.emit(record("second", logging.WARNING))
+    assert [line.split()[-1] for line in stream.lines] == ["first", "second"]
+
+
+def test_without_an_event_loop_a_line_is_written_at_once(stream: Stream) -> None:
+    LineWriter(stream).write("now", urgent=False)
+    assert stream.lines == ["now"]
+
+
+async def test_nothing_is_lost_when_the_log_is_flushed(stream: Stream) -> None:
+    log = Log("INFO", as_json=False, stream=stream)
+    log.emit(record("last words"))
+    log.flush()
+    log.flush()
+    assert stream.writes == 1
