@@ -102,6 +102,21 @@ async def test_cancelling_the_caller_cancels_the_work_and_is_no_time_limit() -> 
     assert stopped.is_set()
 
 
+async def test_work_is_closed_with_its_caller() -> None:
+    closed = []
+
+    async def work() -> None:
+        try:
+            await forever()
+        finally:
+            closed.append(True)
+
+    caller = within(5, work())
+    caller.send(None)
+    caller.close()
+    assert closed == [True]
+
+
 async def test_cancel_scopes_inside_the_work_keep_working() -> None:
     async def work() -> str:
         with pytest.raises(TimeoutError):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from fakes import FakeTool, ScriptedModel, answer, call
 
-from app.agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS, Agent
+from app.agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS, MAX_KEPT_TOOLBOXES, Agent
 from app.agent.events import RunFinished, ToolCompleted
 from app.errors import (
     DuplicateToolError,
@@ -58,6 +59,13 @@ def test_tools_of_a_run_narrow_those_of_the_agent(tools: list[str] | None, seen:
     model = ScriptedModel(answer())
     Agent(model, [FakeTool(name="a"), FakeTool(name="b")]).run("go", tools=tools)
     assert [spec.name for spec in model.requests[0].tools] == seen
+
+
+def test_ever_new_selections_of_tools_are_not_kept_for_ever() -> None:
+    agent = Agent(ScriptedModel(answer()), [FakeTool(name=f"t{number}") for number in range(100)])
+    for number in range(100):
+        agent.run("go", tools=[f"t{number}"])
+    assert len(agent._toolboxes) == MAX_KEPT_TOOLBOXES
 
 
 def test_an_unknown_tool_is_named_and_the_known_ones_are_listed() -> None:
@@ -201,5 +209,8 @@ def test_importing_the_library_loads_no_web_or_settings_package() -> None:
         "import sys; from app.agent.core import Agent; Agent(); "
         f"print(sorted(name for name in {heavy!r} if name in sys.modules))"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert printed.stdout.strip() == "[]"

@@ -123,8 +123,61 @@ def test_a_body_that_lies_about_its_size_is_cut_off_while_it_is_read(client: Tes
     assert_problem(client.post(RUN, content=endless(), headers=JSON), 413, "body_too_large")
 
 
+def test_a_body_in_pieces_is_put_together(client: TestClient) -> None:
+    response = client.post(RUN, content=iter([b'{"goal": "Calculate ', b'6*7"}']), headers=JSON)
+    assert response.json()["output"] == "Calculation result: 42 (from 6*7)"
+
+
+async def test_a_body_without_a_declared_size_is_not_read_to_its_end() -> None:
+    """Straight over ASGI: the test client would gather the body first."""
+    application = create_app(Settings(_env_file=None))
+    received, sent = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": RUN,
+        "raw_path": RUN.encode(),
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "scheme": "http",
+        "root_path": "",
+    }
+    await application(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert received == MAX_BODY_BYTES // 65_536 + 1
+
+
+def test_a_fault_outside_of_our_routes_is_a_problem_document_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr("app.api.openapi.get_openapi", fail)
+    with TestClient(create_app(Settings(_env_file=None)), raise_server_exceptions=False) as client:
+        assert_problem(client.get("/openapi.json"), 500, "internal_error")
+
+
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "text/plain;charset=UTF-8", None, "application/vnd.x+json"]
+    "content_type",
+    [
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+        "text/plain",
+        "text/plain;charset=UTF-8",
+        None,
+        "application/vnd.x+json",
+    ],
 )
 def test_json_of_a_bare_client_is_accepted(client: TestClient, content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}

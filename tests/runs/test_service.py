@@ -22,6 +22,10 @@ async def test_a_finished_run_has_an_id_and_the_agents_result_and_is_told_of() -
     assert told[0][1] > 0
 
 
+async def test_nobody_has_to_be_told() -> None:
+    assert (await RunService(Agent(ScriptedModel(answer("end")), [])).run_task("go", None, None)).output == "end"
+
+
 async def test_what_cannot_be_carried_out_is_refused() -> None:
     with pytest.raises(InvalidGoalError):
         await RunService(Agent(tools=[])).run_task(" ", None, None)
