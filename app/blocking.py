@@ -1,24 +1,22 @@
-"""Blocking calls off the event loop: each on a daemon thread of its own, which can be abandoned when it hangs."""
+"""Blocking calls off the event loop: each on a daemon thread of its own, abandoned when it hangs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
-from threading import BoundedSemaphore, Thread
+from threading import Thread
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 MAX_THREADS = 256
-"""How many calls may be on threads at once in a process, those that hang and were given up included."""
+"""How many calls of one event loop may be on threads at once, those that hang and were given up included."""
 
-_slots = BoundedSemaphore(MAX_THREADS)
-
-
-class NoThreadError(RuntimeError):
-    """MAX_THREADS blocking calls are already under way."""
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def call_in_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
@@ -26,14 +24,12 @@ async def call_in_thread(function: Callable[[Argument], Result], argument: Argum
 
     Not a pool: a call that never returns would hold one of its few workers for ever, and a pool's workers are
     joined when the interpreter exits, so that one hung tool would make Ctrl-C hang too. A thread costs about as
-    much to start as to hop to. When the waiting task is cancelled the thread runs on and its result is dropped.
-
-    Raises:
-        NoThreadError: too many calls are on threads already.
+    much to start as to hop to. With MAX_THREADS under way, a call waits for its turn. When the waiting task is
+    cancelled the thread runs on and its result is dropped.
     """
-    if not _slots.acquire(blocking=False):
-        raise NoThreadError(f"{MAX_THREADS} blocking calls are already running, most likely hung")
     loop = asyncio.get_running_loop()
+    slots = _slots.setdefault(loop, asyncio.Semaphore(MAX_THREADS))
+    await slots.acquire()
     done: asyncio.Future[tuple[Result | None, BaseException | None]] = loop.create_future()
     context = copy_context()
 
@@ -42,23 +38,20 @@ async def call_in_thread(function: Callable[[Argument], Result], argument: Argum
             outcome: tuple[Result | None, BaseException | None] = context.run(function, argument), None
         except BaseException as error:  # whatever it is, it belongs to the caller, not to this thread
             outcome = None, error
-        finally:
-            _slots.release()
-        try:
-            loop.call_soon_threadsafe(_settle, done, outcome)
-        except RuntimeError:
-            return  # the loop has closed: nobody is waiting any more
+        with suppress(RuntimeError):  # the loop has closed: nobody is waiting any more
+            loop.call_soon_threadsafe(settle, outcome)
 
-    Thread(target=work, name="agent-blocking-call", daemon=True).start()
+    def settle(outcome: tuple[Result | None, BaseException | None]) -> None:
+        slots.release()
+        if not done.done():
+            done.set_result(outcome)
+
+    try:
+        Thread(target=work, name="agent-blocking-call", daemon=True).start()
+    except BaseException:  # the system has no thread to give
+        slots.release()
+        raise
     result, error = await done
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # there was no error, so there is a result
-
-
-def _settle(
-    done: asyncio.Future[tuple[Result | None, BaseException | None]],
-    outcome: tuple[Result | None, BaseException | None],
-) -> None:
-    if not done.done():
-        done.set_result(outcome)

@@ -47,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
         openapi_url=None,  # until our own routes, which are asked for more often, stand before its pages
+        redirect_slashes=False,  # a redirect would be built from whatever Host the client claims
         strict_content_type=False,  # api.strict judges content types
         # FastAPI's own telemetry looks for sinks in the environment on every request; there are none yet
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import pytest
 
 import app.blocking as blocking
-from app.blocking import NoThreadError, call_in_thread
+from app.blocking import call_in_thread
 
 place: ContextVar[str] = ContextVar("place")
 
@@ -65,13 +65,23 @@ def test_a_call_that_outlives_its_loop_ends_quietly() -> None:
         assert not worker.is_alive()
 
 
-async def test_too_many_calls_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "_slots", threading.BoundedSemaphore(1))
+async def test_more_calls_than_threads_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "MAX_THREADS", 1)
     release = threading.Event()
     first = asyncio.create_task(call_in_thread(lambda _: release.wait(10), None))
     await asyncio.sleep(0)
-    with pytest.raises(NoThreadError, match="already running"):
-        await call_in_thread(str, None)
+    second = asyncio.create_task(call_in_thread(str, 2))
+    await asyncio.sleep(0)
+    assert not second.done()
     release.set()
     assert await first
+    assert await second == "2"
+
+
+async def test_a_turn_is_not_lost_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "MAX_THREADS", 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(blocking.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more")))
+        with pytest.raises(RuntimeError, match="no more"):
+            await call_in_thread(str, 1)
     assert await call_in_thread(str, 1) == "1"

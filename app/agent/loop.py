@@ -159,7 +159,8 @@ class Loop:
 
 
 def _out_of_corrections(times: int, problem: str) -> RunFinished:
-    output = f"The language model gave no usable reply {times} times in a row. {problem}"
+    reason = problem.partition("\n")[0]  # what follows tells the model how to answer
+    output = f"The language model gave no usable reply {times} times in a row. {reason}"
     return RunFinished("error", output, ModelResponseError.code)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import ModelFailedError, ModelResponseError
 from ..jsonvalue import NotJsonError, TooLargeError, copy_json, text_problem
 from ..llm.interface import CompletionClient, LLMRequest, LLMResponse, ToolCall, ToolSpec
 from ..timelimit import TimeLimitError, within
 from .events import ModelDecided, ModelRejected
 from .state import AgentState
+
+log = logging.getLogger(__name__)
 
 SYSTEM_PROMPT = """\
 You carry out one goal for a caller, step by step, with the tools you are given and nothing else.
@@ -48,7 +52,9 @@ class Planner:
         except TimeLimitError:
             raise
         except Exception as error:
-            raise ModelFailedError(f"{type(error).__name__}: {error}"[:500]) from error
+            # what a provider's exception says (addresses, keys) is for the log, not for the caller
+            log.warning("the language model failed", exc_info=error)
+            raise ModelFailedError(f"Its client raised {type(error).__name__}; the log says more.") from error
 
 
 def _checked(response: object, turn: int) -> ModelDecided:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Mapping
 
 from jsonschema_rs import ValidationError
@@ -22,6 +23,8 @@ from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unsh
 from ..llm.interface import ToolSpec
 from ..timelimit import TimeLimitError, within
 from ..tools.base import PreparedTool
+
+log = logging.getLogger(__name__)
 
 MAX_OUTPUT_BYTES = 256 * 1024
 """How much a tool may return: a step has to fit into a journal event, a prompt and a response."""
@@ -94,6 +97,7 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
             raise
         raise ToolFailedError(f"{tool.name} cancelled itself.") from error
     except BaseException as error:  # a tool may raise SystemExit or worse; the run goes on
+        log.warning("the tool %s failed", tool.name, exc_info=error)
         raise ToolFailedError(_describe(error)) from error
     return _checked_output(tool, output)
 
@@ -127,7 +131,10 @@ def _checked_output(tool: PreparedTool, output: object) -> JsonObject:
 
 def _where(error: ValidationError) -> str:
     path = "/".join(str(part) for part in error.instance_path)
-    return f"{path}: {error.message}"[:MAX_REASON_CHARS] if path else error.message[:MAX_REASON_CHARS]
+    message = error.message
+    if len(message) > MAX_REASON_CHARS:  # it begins with the value and ends with the reason
+        message = f"{message[:100]} ... {message[-200:]}"
+    return f"{path}: {message}" if path else message
 
 
 def _describe(error: BaseException) -> str:

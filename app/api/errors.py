@@ -105,10 +105,16 @@ def _reason(item: dict[str, Any]) -> str:
     return PATTERN_MEANINGS.get(pattern) or str(item["msg"])
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
-    response.headers.update(error.headers or {})
+    headers = error.headers or {}
+    detail = str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at {request.url.path[:200]}. The API is described at /docs and /openapi.json."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method[:20]} is not allowed here; {headers.get('allow', 'nothing')} is."
+    response = problem(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), detail)
+    response.headers.update(headers)
     return response
 
 

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ..errors import (
     AgentCoreError,
@@ -56,12 +57,17 @@ class StrictRequest(Request):
         """
         headers = dict(self.scope["headers"])
         media_type = headers.pop(b"content-type", b"")
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise UnsupportedMediaTypeError("The body has to be sent without a Content-Encoding.")
         if media_type != b"application/json":
             _check_media_type(media_type, from_page=b"origin" in headers)
         # The declared type has been judged here, by other rules than FastAPI's. It takes a body without one for
         # JSON (strict_content_type is off), and is spared working it out again with the parser of e-mail headers.
         self.scope["headers"] = list(headers.items())
-        self._body = await self._bounded_body(headers.get(b"content-length"))
+        try:
+            self._body = await self._bounded_body(headers.get(b"content-length"))
+        except ClientDisconnect:
+            raise MalformedBodyError("The body ended before it was whole.") from None
         self.document = parse_json(self._body)
 
     async def _bounded_body(self, declared: bytes | None) -> bytes:
@@ -108,6 +114,8 @@ def parse_json(body: bytes) -> object:
     """
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise NestingTooDeepError(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    if not body:
+        raise MalformedBodyError("The body is empty; it has to be a JSON document.")
     with suppress(ValueError, RecursionError):
         return msgspec.json.decode(body)
     # the slower parser says where the fault is, and takes lone surrogates, of which validation can say more

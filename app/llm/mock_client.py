@@ -63,7 +63,7 @@ def _call(step: Step, program: Program, results: Sequence[ToolMessage]) -> ToolC
         case Calculation():
             return ToolCall("math", {"expression": _filled(step.expression, program, results, in_expression=True)})
         case Search():
-            return ToolCall("web_search", {"query": step.query})
+            return ToolCall("web_search", {"query": _filled(step.query, program, results)})
         case NoteAddition():
             note = _filled(step.text, program, results)
             return ToolCall("governance_note", {"action": "add", "proposal_id": step.proposal_id, "note": note})

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, assert_never, cast
 
 import msgspec
@@ -34,6 +35,8 @@ Decide the next move and reply with one JSON value and nothing else:
   to finish:         {"answer": "<text for the caller>"}"""
 
 _TOOL = re.compile(r"^- (\S+): (.*) Input schema: (\{.*\})$", re.MULTILINE)
+
+_CALL = re.compile(r'(?:\[\s*)?\{\s*"tool"\s*:')
 
 MAX_CONTENT_CHARS = 1_000_000
 """More text than this from a model is refused unread."""
@@ -130,7 +133,8 @@ def _read_message(fields: dict[str, Any]) -> Message:
 def read_decision(response: LLMResponse) -> LLMResponse:
     """Read the decision in a response's text.
 
-    Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision.
+    Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision, and a
+    call in the midst of words is one: models like to announce what they do.
 
     Raises:
         ModelResponseError: it is not.
@@ -142,7 +146,10 @@ def read_decision(response: LLMResponse) -> LLMResponse:
         raise ModelResponseError(f"The reply has {len(text)} characters; at most {MAX_CONTENT_CHARS} are read.")
     document = _unfence(text)
     if document[:1] not in ("{", "["):
-        return response
+        announced = _CALL.search(document)
+        if announced is None:
+            return response
+        document = _first_value(document[announced.start() :])
     try:
         value = json.loads(document)
     except (ValueError, RecursionError) as error:
@@ -151,6 +158,13 @@ def read_decision(response: LLMResponse) -> LLMResponse:
         return msgspec.structs.replace(response, content=value["answer"])
     calls = value if isinstance(value, list) else [value]
     return msgspec.structs.replace(response, content="", tool_calls=tuple(_read_call(call) for call in calls))
+
+
+def _first_value(text: str) -> str:
+    """Return the JSON value that `text` begins with, or all of it if it begins with none."""
+    with suppress(ValueError, RecursionError):
+        return text[: json.JSONDecoder().raw_decode(text)[1]]
+    return text
 
 
 def _unfence(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Awaitable, Callable
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import InvalidProposalIdError, ToolRejected
 from ..jsonvalue import JsonObject
@@ -18,7 +20,7 @@ NON_BLANK_PATTERN = r"\S"
 
 
 class NoteStore(Protocol):
-    """Where notes are kept. An optional attribute `effect` says what adding does; the default is unsafe."""
+    """Where notes are kept; its methods may be async. An optional attribute `effect` says what adding does; the default is unsafe."""
 
     def add_note(self, proposal_id: str, note: str) -> int:
         """Append a note and return how many the proposal now has."""
@@ -108,11 +110,14 @@ class GovernanceNoteTool:
 
     def __init__(self, store: NoteStore | None = None) -> None:
         self.store: NoteStore = default_note_store if store is None else store
+        for method in ("add_note", "get_notes"):
+            if not callable(getattr(self.store, method, None)):
+                raise TypeError(f"{type(self.store).__name__} is no note store: it has no method {method}.")
         self.effect = getattr(self.store, "effect", Effect.UNSAFE)
         # a user's own store may talk to a network; ours is a list behind a lock
         self.quick = isinstance(self.store, GovernanceNoteStore)
 
-    def run(self, input: JsonObject) -> JsonObject:
+    def run(self, input: JsonObject) -> JsonObject | Awaitable[JsonObject]:
         """Add a note or list them.
 
         Add: `{"proposal_id", "note"}` -> `{"proposal_id", "note", "count"}`.
@@ -123,6 +128,26 @@ class GovernanceNoteTool:
         """
         proposal_id = parse_proposal_id(str(input["proposal_id"]))
         if input.get("action") == "list":
-            return {"proposal_id": proposal_id, "notes": list(self.store.get_notes(proposal_id))}
+            return _then(self.store.get_notes(proposal_id), lambda notes: _listed(proposal_id, notes))
         note = str(input["note"])
-        return {"proposal_id": proposal_id, "note": note, "count": self.store.add_note(proposal_id, note)}
+        return _then(self.store.add_note(proposal_id, note), lambda count: _added(proposal_id, note, count))
+
+
+def _listed(proposal_id: str, notes: list[str]) -> JsonObject:
+    return {"proposal_id": proposal_id, "notes": list(notes)}
+
+
+def _added(proposal_id: str, note: str, count: object) -> JsonObject:
+    # the note is in the store by now: one that forgets to count is no reason to call the step a failure
+    return {"proposal_id": proposal_id, "note": note, "count": count if isinstance(count, int) else None}
+
+
+def _then(result: Any, shape: Callable[[Any], JsonObject]) -> JsonObject | Awaitable[JsonObject]:
+    """Shape what a store returned, now or, if its methods are async, when it is there."""
+    if not inspect.isawaitable(result):
+        return shape(result)
+
+    async def later() -> JsonObject:
+        return shape(await result)
+
+    return later()

@@ -332,11 +332,23 @@ async def test_corrections_are_counted_in_a_row() -> None:
     assert (await Agent(model, [FakeTool()]).arun("go")).output == "end"
 
 
-async def test_a_model_that_raises_ends_the_run_as_an_error() -> None:
+async def test_a_model_that_raises_ends_the_run_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     events = [event async for event in Agent(ScriptedModel(ConnectionError("refused")), []).stream("go")]
     assert events[-1] == RunFinished(
-        "error", "The language model failed. ConnectionError: refused", "model_failed"
+        "error", "The language model failed. Its client raised ConnectionError; the log says more.", "model_failed"
     )
+
+
+async def test_what_failed_is_in_the_log_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(given: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("no such ledger")
+
+    await one_step(FakeTool(fail)).arun("go")
+    await Agent(ScriptedModel(ConnectionError("https://provider/?key=sk-1")), []).arun("go")
+    assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [
+        ("the tool probe failed", True),
+        ("the language model failed", True),
+    ]
 
 
 async def test_an_endless_loop_is_stopped_at_the_step_limit() -> None:

@@ -46,6 +46,7 @@ CASES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "a byte order mark": (b"\xef\xbb\xbf" + body(), JSON, 400, "malformed_json"),
     "a number of 5000 digits": (b'{"goal": ' + b"1" * 5000 + b"}", JSON, 400, "malformed_json"),
     "a form": (b"goal=x", {"content-type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+    "a compressed body": (body(), {**JSON, "content-encoding": "gzip"}, 415, "unsupported_media_type"),
     "XML": (b"<goal/>", {"content-type": "text/xml"}, 415, "unsupported_media_type"),
     "text/plain of a page": (
         body(),
@@ -128,6 +129,22 @@ def test_a_body_in_pieces_is_put_together(client: TestClient) -> None:
     assert response.json()["output"] == "Calculation result: 42 (from 6*7)"
 
 
+def post_scope(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": RUN,
+        "raw_path": RUN.encode(),
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), *headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "scheme": "http",
+        "root_path": "",
+    }
+
+
 async def test_a_body_without_a_declared_size_is_not_read_to_its_end() -> None:
     """Straight over ASGI: the test client would gather the body first."""
     application = create_app(Settings(_env_file=None))
@@ -141,22 +158,24 @@ async def test_a_body_without_a_declared_size_is_not_read_to_its_end() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": RUN,
-        "raw_path": RUN.encode(),
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 2),
-        "scheme": "http",
-        "root_path": "",
-    }
-    await application(scope, receive, send)
+    await application(post_scope((b"transfer-encoding", b"chunked")), receive, send)
     assert sent[0]["status"] == 413
     assert received == MAX_BODY_BYTES // 65_536 + 1
+
+
+async def test_a_client_that_hangs_up_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    sent = []
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await create_app(Settings(_env_file=None))(post_scope((b"content-length", b"100")), receive, send)
+    assert sent[0]["status"] == 400
+    assert not caplog.records
 
 
 def test_a_fault_outside_of_our_routes_is_a_problem_document_too(monkeypatch: pytest.MonkeyPatch) -> None:

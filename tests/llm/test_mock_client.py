@@ -61,6 +61,19 @@ def test_a_search_says_how_much_it_found_even_if_that_is_nothing() -> None:
     assert answer == LLMResponse("Found 0 search results for 'Python FastAPI best practices'", model="mock")
 
 
+def test_one_result_is_one_result() -> None:
+    answer = after("Search for dao", ToolMessage("web_search", {"query": "dao", "results": [], "count": 1}))
+    assert answer.content == "Found 1 search result for 'dao'"
+
+
+def test_a_search_for_an_earlier_result_is_told_as_it_was_made() -> None:
+    first = ToolMessage("math", {"result": 25, "expression": "5*5"})
+    goal = "Calculate 5*5. Search for the result."
+    assert after(goal, first).tool_calls == (ToolCall("web_search", {"query": "25"}),)
+    second = ToolMessage("web_search", {"query": "25", "results": [], "count": 0})
+    assert after(goal, first, second).content.endswith("Found 0 search results for '25'")
+
+
 def test_a_note_is_added_with_its_id_in_upper_case() -> None:
     arguments = {"action": "add", "proposal_id": "PROP-2025-001", "note": "Legal review completed"}
     assert after("add note to prop-2025-001: Legal review completed").tool_calls == (
@@ -185,6 +198,14 @@ HOSTILE = [
     "for PROP-2025-001, ",
     "a'",
     "1. ",
+    "PROP-2025-001 and PROP-2025-002 ",
+    "add note to PROP-2025-001 ( a ",
+    "top 5 ",
+    "increased by 5% ",
+    "show notes on PROP-2025-001 ",
+    "find some information ",
+    "½ ",
+    "point five ",
 ]
 
 

@@ -43,6 +43,36 @@ def test_a_users_own_store_gets_the_notes() -> None:
     }
 
 
+class AsyncStore(OwnStore):
+    async def add_note(self, proposal_id: str, note: str) -> int:  # type: ignore[override]
+        return super().add_note(proposal_id, note)
+
+    async def get_notes(self, proposal_id: str) -> list[str]:  # type: ignore[override]
+        return super().get_notes(proposal_id)
+
+
+class ForgetfulStore(OwnStore):
+    def add_note(self, proposal_id: str, note: str) -> int:
+        super().add_note(proposal_id, note)
+        return None  # type: ignore[return-value]
+
+
+def test_a_store_may_be_async() -> None:
+    store = AsyncStore()
+    assert run(store, proposal_id="PROP-2025-001", note="one").output["count"] == 1
+    assert run(store, action="list", proposal_id="PROP-2025-001").output["notes"] == ["one"]
+
+
+def test_a_store_that_does_not_count_still_has_the_note() -> None:
+    step = run(ForgetfulStore(), proposal_id="PROP-2025-001", note="one")
+    assert (step.error, step.output) == (None, {"proposal_id": "PROP-2025-001", "note": "one", "count": None})
+
+
+def test_what_is_no_store_is_refused_when_the_tool_is_made() -> None:
+    with pytest.raises(TypeError, match="object is no note store: it has no method add_note"):
+        GovernanceNoteTool(store=object())  # type: ignore[arg-type]
+
+
 def test_only_a_store_that_says_so_is_more_than_unsafe() -> None:
     assert prepare(GovernanceNoteTool(OwnStore())).effect is Effect.UNSAFE
     assert not prepare(GovernanceNoteTool(OwnStore())).quick

@@ -15,7 +15,7 @@ def sentence(step: Step, output: JsonObject) -> str:
     if isinstance(step, Calculation):
         return f"Calculation result: {output.get('result')} (from {output.get('expression')})"
     if isinstance(step, Search):
-        return f"Found {output.get('count')} search results for '{step.query}'"
+        return f"Found {_counted(output, 'search result')} for '{_query(step, output)}'"
     if isinstance(step, NoteAddition):
         return f"Note {output.get('count')} added to {step.proposal_id}: {output.get('note')}"
     notes = _texts(output.get("notes"))
@@ -30,10 +30,22 @@ def short_form(step: Step, output: JsonObject) -> str:
         return str(output.get("result"))
     if isinstance(step, Search):
         titles = [str(item.get("title")) for item in _items(output.get("results")) if isinstance(item, dict)]
-        digest = f"Search for '{step.query}' found {output.get('count')} results" + (": " if titles else "")
+        digest = f"Search for '{_query(step, output)}' found {_counted(output, 'result')}" + (
+            ": " if titles else ""
+        )
         return (digest + "; ".join(titles))[:MAX_DIGEST_CHARS]
     notes = _texts(output.get("notes"))
     return ("; ".join(notes) or f"No notes on {step.proposal_id}")[:MAX_DIGEST_CHARS]
+
+
+def _query(step: Search, output: JsonObject) -> JsonValue:
+    """Return what was searched for; one that an earlier result is part of is known from the output only."""
+    return "".join(map(str, step.query)) if isinstance(step.query[0], str) else output.get("query")
+
+
+def _counted(output: JsonObject, noun: str) -> str:
+    count = output.get("count")
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _items(value: JsonValue) -> Sequence[JsonValue]:

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from typing import Final
 
-from .expression import AGGREGATES, ATOM, LEVELS, POWER, PRODUCT, SIGN, SUM, NotArithmeticError, Value, joined
-from .lexicon import lexicon
+from .expression import (
+    AGGREGATES,
+    ATOM,
+    LEVELS,
+    POWER,
+    PRODUCT,
+    SIGN,
+    SUM,
+    NotArithmeticError,
+    Value,
+    changed,
+    joined,
+)
 from .numerals import NUMBER_WORDS, denominator, is_figure, ordinal, read_numeral
+from .vocabulary import (
+    ANGLES,
+    BILLS,
+    CHARGES,
+    CURRENCIES,
+    FUNCTIONS,
+    LISTING,
+    PERCENTAGES,
+    POWERS,
+    RAISED,
+    REFERENCES,
+    SCALES,
+    SKIPPED,
+    UP_TO_HERE,
+)
 
 RESULT: Final = "\0"
 """Where the result of the step before belongs in an expression."""
 
-FUNCTIONS = lexicon(
-    "sqrt cbrt abs min max mean median sum round floor ceil log ln log2 log10 exp sin cos tan asin acos atan "
-    "sinh "
-    "cosh tanh factorial pow gcd lcm comb perm hypot trunc degrees radians"
-)
 MAX_DEPTH = 40
 MAX_EXPONENT = 300
 """Of a number such as 6e23: a larger one is written only to break something."""
-
-_CURRENCIES = dict.fromkeys(("$", "dollar", "dollars", "bucks", "usd"), "dollars")
-_CURRENCIES |= dict.fromkeys(("€", "euro", "euros", "eur"), "euros")
-_CURRENCIES |= dict.fromkeys(("£", "pound", "pounds", "gbp"), "pounds")
-
-_SKIPPED = frozenset({"the", "a", "an"})
-_BILLS = lexicon("bill meal check tab dinner lunch purchase order item")
-_PERCENTAGES = frozenset({"of", "off", "tip"})
-_REFERENCES = lexicon("it that this result sum total product difference quotient answer number value average")
-_POWERS = {"squared": 2, "cubed": 3}
-_SCALES = {"double": "2", "twice": "2", "triple": "3", "thrice": "3"}
 
 
 class Reader:
@@ -64,12 +74,35 @@ class Reader:
         left = self.operand()
         while LEVELS.get(self.word, 0) >= level:
             sign = self.word
+            if sign == "%" and self.ends_percentage():
+                break
             self.at += 1
-            right = self.exponent() if sign == "**" else self.expression(LEVELS[sign] + 1)
-            left = joined(left, sign, right)
+            left = self.joined(left, sign)
             if sign == "/" and self.took("of"):
                 left = joined(left, "*", self.operand())
         return left
+
+    def joined(self, left: Value, sign: str) -> Value:
+        """Read what follows a sign; 200 minus 10 percent is 180."""
+        if self.took("itself") and not left.is_compound:
+            return joined(left, sign, left)
+        right = self.exponent() if sign == "**" else self.expression(LEVELS[sign] + 1)
+        if sign not in {"+", "-"} or not self.took_percent():
+            return joined(left, sign, right)
+        if left.is_compound or right.is_compound:
+            raise NotArithmeticError
+        return changed(left, sign, right)
+
+    def ends_percentage(self) -> bool:
+        return not self.ahead() or self.ahead() in {")", "to", "from", "and", *CHARGES}
+
+    def took_percent(self) -> bool:
+        """Step over "percent", and over what is charged behind it: $50 plus 20% tip."""
+        if not self.took("percent", "%"):
+            return False
+        self.took("sales")
+        self.took(*CHARGES)
+        return True
 
     def exponent(self) -> Value:
         number = ordinal(self.word)
@@ -88,16 +121,24 @@ class Reader:
         return value
 
     def bare_operand(self) -> Value:
-        while self.word in _SKIPPED:
+        while self.word in SKIPPED:
             self.at += 1
         word = self.word
-        if self.has_result and self.ahead() != "(" and self.took(*_REFERENCES):
+        if self.has_result and self.ahead() != "(" and self.took(*REFERENCES):
             return Value(RESULT)
         if word in AGGREGATES:
             self.at += 1
             return AGGREGATES[word](self.items())
         if word in FUNCTIONS:
             return self.function()
+        if word in RAISED:
+            self.at += 1
+            return joined(self.operand(), "**", Value(RAISED[word]))
+        if self.ahead() == "ROOT" and ordinal(word):
+            self.at += 2
+            return Value(f"{self.operand().inside(ATOM)}**(1/{ordinal(word)})", POWER)
+        if word == "REMAINDER":
+            return self.remainder()
         if self.took("("):
             value = Value(f"({self.expression().text})")
             self.expect(")")
@@ -106,10 +147,18 @@ class Reader:
             return self.negative()
         if self.took("+"):
             return self.operand()
-        if word in _SCALES:
+        if word in SCALES:
             self.at += 1
-            return joined(Value(_SCALES[word]), "*", self.operand())
+            return joined(Value(SCALES[word]), "*", self.operand())
         return self.number_or_reference()
+
+    def remainder(self) -> Value:
+        self.at += 1
+        whole = self.operand()
+        self.took("is")
+        if not self.took("/", "and"):
+            raise NotArithmeticError
+        return joined(whole, "%", self.operand())
 
     def negative(self) -> Value:
         value = self.operand()
@@ -120,7 +169,7 @@ class Reader:
     def number_or_reference(self) -> Value:
         if self.has_result and not self.word:
             return Value(RESULT)
-        if self.word in _CURRENCIES and self.ahead():
+        if self.word in CURRENCIES and self.ahead():
             self.take_currency()
         if denominator(self.word):
             return self.fraction("1")
@@ -129,7 +178,7 @@ class Reader:
         digits, self.at = read_numeral(self.words, self.at)
         if denominator(self.word):
             return self.fraction(digits)
-        if self.word == "and" and self.ahead() in _SKIPPED and denominator(self.ahead(2)):
+        if self.word == "and" and self.ahead() in SKIPPED and denominator(self.ahead(2)):
             self.at += 2
             return Value(f"({digits} + 1/{self.taken_denominator()})")
         return Value(_bounded(digits))
@@ -148,7 +197,7 @@ class Reader:
         name = self.word
         self.at += 1
         if self.word != "(":
-            return Value(f"{name}({self.operand().text})")
+            return self.function_of(name)
         self.at += 1
         arguments = [self.expression().text]
         while self.took(","):
@@ -156,28 +205,39 @@ class Reader:
         self.expect(")")
         return Value(f"{name}({', '.join(arguments)})")
 
+    def function_of(self, name: str) -> Value:
+        """Read "sin of 30 degrees" and "gcd of 12 and 18"; "log of 100" has two meanings."""
+        if self.took("of") and name in LISTING:
+            return Value(f"{name}({', '.join(value.text for value in self.items())})")
+        value = self.operand()
+        if name in UP_TO_HERE and self.word in LEVELS:  # the absolute value of 3 minus 10: 7 to most, -7 to others
+            raise NotArithmeticError
+        if name == "log" or (name in ANGLES and self.word not in {"degrees", "radians"}):
+            raise NotArithmeticError
+        if name in ANGLES and self.took("degrees"):
+            return Value(f"{name}(radians({value.text}))")
+        self.took("radians")
+        return Value(f"{name}({value.text})")
+
     def followed_up(self, value: Value) -> Value:
         """Read what may stand behind an operand: squared, percent of, a currency, the bill."""
         while True:
-            if self.word in _POWERS:
-                value = joined(value, "**", Value(str(_POWERS[self.word])))
+            if self.word in POWERS:
+                value = joined(value, "**", Value(str(POWERS[self.word])))
             elif self.word in {"!", "factorial"}:
                 value = Value(f"factorial({value.text})")
-            elif self.word == "percent" or (self.word == "%" and self.ahead() in _PERCENTAGES):
+            elif self.word in {"percent", "%"} and self.ahead() in PERCENTAGES and self.ahead(2):
                 return self.percentage(value)
-            elif self.word in _CURRENCIES:
+            elif self.word in CURRENCIES:
                 self.take_currency()
                 continue
-            elif self.word not in _BILLS or value.is_compound:
+            elif self.word not in BILLS or value.is_compound:
                 return value
             self.at += 1
 
     def percentage(self, rate: Value) -> Value:
-        self.at += 1
-        kind = self.word
-        if kind not in _PERCENTAGES:
-            raise NotArithmeticError
-        self.at += 1
+        kind = self.ahead()
+        self.at += 2
         whole, part = self.operand(), f"{rate.inside(ATOM)}/100"
         if kind == "off":
             return Value(f"{whole.inside(PRODUCT)} * (1 - {part})", PRODUCT)
@@ -186,6 +246,10 @@ class Reader:
     def items(self) -> list[Value]:
         """Read a list: "3, 4 and 5". "3 and 4 times 5" is none: where it ends is not certain."""
         values = [self.expression()]
+        while self.follows_figure():
+            values.append(self.expression())
+            if values[-1].is_compound:
+                raise NotArithmeticError
         while self.word in {",", "and"} and not (len(values) > 1 and self.begins_another()):
             self.at += 1
             self.took("and")
@@ -194,12 +258,17 @@ class Reader:
             raise NotArithmeticError
         return values
 
+    def follows_figure(self) -> bool:
+        """Whether one number follows another, as in "add 3 4 and 5"."""
+        word, before = self.word, self.words[self.at - 1]
+        return is_figure(word or " ") and is_figure(before) and (len(word) == 1 or word[0] != "0")
+
     def begins_another(self) -> bool:
         """Whether a new calculation, and no further item, follows the comma or the and."""
         return any(word in AGGREGATES for word in self.words[self.at + 1 : self.at + 4])
 
     def take_currency(self) -> None:
-        self.currencies.add(_CURRENCIES[self.word])
+        self.currencies.add(CURRENCIES[self.word])
         self.at += 1
 
 

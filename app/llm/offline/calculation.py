@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
-from .arithmetic import FUNCTIONS, RESULT, Reader
+from .arithmetic import RESULT, Reader
 from .expression import NotArithmeticError, Value, joined
 from .lexicon import lexicon
 from .numerals import is_figure
-from .orders import ORDERS
+from .orders import ORDERS, followed
 from .phrases import canonical
 from .program import MAX_STEPS
-from .words import Words
+from .vocabulary import FUNCTIONS
+from .words import NARROW, QUOTED, Words, read_words, unquoted
 
 __all__ = ["RESULT", "NotArithmeticError", "calculations"]
 
@@ -19,15 +20,34 @@ _ASKING = lexicon(
     "what is what's whats are does do did would will calculate calc compute evaluate solve simplify work out "
     "figure find determine run get give show tell how much many i need want know to the result answer value of "
     "for expression following math maths problem equation calculation : , use using tool calculator and please "
-    "you we when if can something item costs me an let's let us hey number equals"
+    "you we when if can something item costs me an let's let us hey number equals solution to answer "
+    "question wanna ="
 )
 _ENDING = lexicon(
     "? = . ; , equal equals to is what number come comes make makes be please thanks thank you for me in "
     "total together do i get"
 )
-_SUPPOSING = re.compile(r"if (?:\S+ ){1,3}?(?:is|was|costs) ")
+_SUPPOSING = re.compile(
+    r"if (?:\S+ ){1,3}?(?:is|was|costs) |how many times (?:does|do|will|can|would|could) "
+    r"|(?:answer|solve|do|compute|evaluate|work out) this (?:(?:math|maths|problem|sum|equation"
+    r"|expression) )?(?:: )?"
+)
+_STARTING = re.compile(
+    r"(?:(?:start|starting|begin|beginning) (?:with|from|at)|if (?:i|you|we) (?:have|had|take|start with)"
+    r"|take|given"
+    r"|(?:i|we) have) (?:the number )?(?=\S)"
+)
+_THANKS = re.compile(r"(?:, )?and (?:thanks|thank you)(?: \S+){0,2} $")
+_NO_SUM = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}([-/])\d{1,2}\1(?:\d{4}|\d{2})|(?:\d{1,3}-)?(?:\d{3}-)?\d{3}-\d{4}|[\d.]+ ?%"
+)
+"""A date, a telephone number, a share of nothing."""
+
+_CALCULATE = lexicon("calculate calc compute evaluate solve work figure math maths expression")
+_UNSPACED_DASH = re.compile(r"\S[–—]|[–—]\S")
+_YES_NO = lexicon("is are was were")
 _LABEL = re.compile(r"(?:(?!me )[a-z]+ ){1,2}: ")
-_LITERAL = lexicon("+ - * / ** // ^ ( ) × ÷ − √ % . , !") | {"pi"}
+_LITERAL = lexicon("+ - * / ** // ^ ( ) × ÷ − √ % . , !") | {"pi", "⋅", *"⁴⁵⁶⁷⁸⁹½¼¾⅓⅔⅛"}
 _PERCENT = (["percent"], ["percentage"], ["%"])
 _NOT_COUNTED = lexicon("tens hundreds thousands millions billions dozens cents times")
 
@@ -38,21 +58,37 @@ def calculations(words: Words, has_result: bool = False) -> list[str]:
     Raises:
         NotArithmeticError: it is not arithmetic through and through.
     """
-    words = words.after(_SUPPOSING)
+    words = words.before(_THANKS).after(_SUPPOSING)
+    if words.words[:1] and words.words[0] in _YES_NO:
+        raise NotArithmeticError
     start, end = 0, len(words)
     while start < end and words.words[start] in _ASKING and words.words[start + 1 : start + 2] not in _PERCENT:
         start += 1
+    explicit = not _CALCULATE.isdisjoint(words.words[:start])
     words = words.cut(start, end).after(_LABEL)
+    if explicit and words.words == [QUOTED]:
+        words = read_words(unquoted(words.text()))
     end = len(words)
     while end and words.words[end - 1] in _ENDING:
         end -= 1
     words = words.cut(0, end)
-    if not words:
+    text = words.text().translate(NARROW)
+    if not words or (not explicit and _NO_SUM.fullmatch(text)) or _UNSPACED_DASH.search(text):
         raise NotArithmeticError
-    return [words.text()] if _is_literal(words.words) else read_expressions(words.line, has_result)
+    return [text] if _is_literal(words.words) else read_expressions(words.line, has_result)
+
+
+def starting_number(words: Words) -> str:
+    """Return the number that a request only starts from, as in "start with 10", or ""."""
+    rest = words.after(_STARTING)
+    while rest.words and rest.words[-1] in {",", "."}:
+        rest = rest.cut(0, len(rest) - 1)
+    return rest.words[0] if len(rest) == 1 < len(words) and is_figure(rest.words[0]) else ""
 
 
 def _is_literal(words: list[str]) -> bool:
+    if words[-1] == "!" and len(words) > 2 and words.count("!") == 1:  # three plus four, or 4 factorial
+        raise NotArithmeticError
     depth = figures = 0
     for word, follower in zip(words, [*words[1:], ""], strict=True):
         figure = is_figure(word)
@@ -62,7 +98,7 @@ def _is_literal(words: list[str]) -> bool:
         depth += (word == "(") - (word == ")")
         if (word == "," and depth < 1) or (figure and "e" in word):
             return False
-    return figures > 0 and len(words) > 1 and not (words[-1] == "!" and len(words) > 2)
+    return figures > 0 and len(words) > 1
 
 
 def read_expressions(line: str, has_result: bool) -> list[str]:
@@ -73,8 +109,9 @@ def read_expressions(line: str, has_result: bool) -> list[str]:
     """
     reader = Reader(canonical(line), has_result)
     values = [_request(reader)]
-    while reader.took(",", "and"):
+    while reader.took(",", "and", "then"):
         reader.took("and")
+        reader.took("then")
         values.append(reader.expression())
         if len(values) > MAX_STEPS:
             raise NotArithmeticError
@@ -90,12 +127,16 @@ def _request(reader: Reader) -> Value:
     order = ORDERS.get(reader.word)
     if order:
         reader.at += 1
-        return order(reader)
+        return followed(reader, order(reader))
+    if reader.took("PART"):
+        part = reader.expression()
+        reader.expect("of")
+        return _share(part, reader.expression())
     if reader.took("SHARE"):
         whole = reader.expression()
         reader.expect("is")
         return _share(reader.expression(), whole)
-    value = reader.expression()
+    value = followed(reader, reader.expression())
     if reader.took("is"):
         reader.expect("SHARE")
         return _share(value, reader.expression())

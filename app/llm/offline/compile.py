@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from . import notes, subjects
-from .calculation import RESULT, NotArithmeticError, calculations
+from .calculation import RESULT, NotArithmeticError, calculations, starting_number
 from .clauses import QUESTION_WORDS, Clause, split
-from .openings import without_politeness
+from .dictation import check_text, dictation
+from .openings import is_call_for_help, is_presenting, without_politeness
 from .program import (
     MAX_STEPS,
     Calculation,
@@ -18,41 +17,27 @@ from .program import (
     Search,
     Step,
     Template,
+    interleaved,
 )
+from .reading import reading
+from .references import (
+    is_pointer,
+    is_reference,
+    means_several,
+    of_calculation,
+    of_search,
+    places,
+    results_of_search,
+    stands_for_something,
+)
+from .refusals import ABILITIES, HOW_TO_ADD, not_understood, too_much
+from .statements import is_statement
 from .words import PROPOSAL, QUOTED, Words, read_words, unquoted
 
 MAX_CHARACTERS = 10_000
 MAX_CLAUSES = 48
 
-ABILITIES = (
-    "I can calculate (15% of 240), search (Search for quadratic voting), and add or read the notes of a "
-    "proposal "
-    "(Add note to PROP-2025-001: Legal review completed)."
-)
-
-_PRESENTING = re.compile(
-    r"(?:thanks|thank you|cheers)(?: \S+){0,3} $|"
-    r"(?:show|give|tell|return|report|print|display|say|get|send|output)(?: me| us)?(?: back)?(?: just| only)?"
-    r"(?: (?:the|a|your|both|all|final|two|three|short))*(?: (?:answers?|results?|numbers?|values?|output"
-    r"|total|sum|summary"
-    r"|findings|what you (?:find|found)|it|them|both))+(?: please)?(?: [.!?])* $"
-    r"|(?:how much|what|what's) (?:(?:is|does|would|will|do|should|it|that|i|the|you|price|cost|final|total"
-    r"|pay|be|now|get"
-    r"|sale|answer|result|come|to) )*(?:[.!?] )*$"
-)
-_REFERENCE = re.compile(
-    r"(?:(?:the|a|your|that|this|its|those|these|final|calculated|search|top|summary of|short|brief|digest of"
-    r"|result|of|calculation) )*"
-    r"(?:result|results|answer|answers|number|total|sum|value|output|outcome|findings|finding|it|this|that"
-    r"|them|both|all|product"
-    r"|difference|average|quotient|figure|amount|summary|everything|percentage|digest|quorum"
-    r"|what (?:you|it|we) (?:find|found|learn|learned|get|got))(?: of (?:the|that|this) (?:search|calculation"
-    r"|sum))? $"
-)
-_SEVERAL = re.compile(r"\b(?:both|all|everything|them|results|answers|these|those) ")
-_PLACE = re.compile(
-    r"<[a-z _]{1,20}>|\{\{?[a-z _]{1,20}\}?\}|\[(?:result|answer|number|value|total|sum)\]", re.IGNORECASE
-)
+_FIGURES = frozenset("0123456789-–/.,:%")
 
 
 def compile_goal(goal: str, context_text: str = "") -> Program:
@@ -75,17 +60,21 @@ class _Compilation:
         self.context_text = context_text
         self.steps: list[Step] = []
         self.searched: Words | None = None  # the subject of the last step, if that is a search
+        self.open_questions: set[int] = set()  # searches whose findings are no answer
+        self.start = ""  # a number that a later clause is to go on from
         self.pending: Words | None = None  # a text that a later clause may tell what to do with
 
     def run(self) -> list[Step]:
-        data = notes.data_note(self.words)
+        if is_call_for_help(self.words):
+            raise RefusalError(ABILITIES)
+        data = dictation(self.words)
         clauses = split(data.before if data else self.words)
         if len(clauses) > MAX_CLAUSES:
             raise too_much()
         for clause in clauses:
             self.read(clause)
-        if self.pending is not None:
-            raise not_understood(self.pending)
+        if self.pending is not None or self.start:
+            raise not_understood(self.pending or self.words)
         if data:
             self.steps += [NoteAddition(proposal, (text,)) for proposal in data.proposals for text in data.texts]
         if not self.steps:
@@ -96,20 +85,24 @@ class _Compilation:
 
     def read(self, clause: Clause) -> None:
         words = without_politeness(clause.words)
-        if not words or (self.steps and _PRESENTING.match(words.line)):
+        if not words or (self.steps and is_presenting(words)):
             return
-        if not (self.read_search(words) or self.read_note(words) or self.read_arithmetic(words)):
+        proposals = reading(words)
+        if proposals:
+            self.add(*(NoteReading(proposal) for proposal in proposals))
+        elif not (self.read_search(words) or self.read_note(words) or self.read_arithmetic(words)):
             self.read_question(words, clause)
 
     def read_search(self, words: Words) -> bool:
-        if notes.reading(words):
-            return False
         subject = subjects.search_order(words)
         if subject is None:
             return False
         if not subject:
             return self.search_what_was_said()
-        self.search(subject)
+        if is_reference(subject.line) and self.results():
+            self.add(Search(self.referred(subject)))
+        else:
+            self.search(subject)
         return True
 
     def search_what_was_said(self) -> bool:
@@ -121,14 +114,10 @@ class _Compilation:
         return True
 
     def search(self, subject: Words) -> None:
-        self.add(Search(subjects.query(subject)))
+        self.add(Search((subjects.query(subject),)))
         self.searched = subject
 
     def read_note(self, words: Words) -> bool:
-        proposals = notes.reading(words)
-        if proposals:
-            self.add(*(NoteReading(proposal) for proposal in proposals))
-            return True
         addition = notes.addition(words)
         if not addition:
             return False
@@ -140,13 +129,39 @@ class _Compilation:
     def note_text(self, addition: notes.Addition) -> Template:
         """Return the text of a note: a quotation, what was said, an earlier result, or one to work out first."""
         text = addition.text
+        if not text:
+            return self.last_result(addition)
+        check_text(text.text(), addition.proposals)
         if text.words == [QUOTED]:
             return self.filled(unquoted(text.text()))
-        if _REFERENCE.match(text.line) and (self.results() or not addition.is_literal):
+        if is_reference(text.line) and (self.results() or not addition.is_literal):
             return self.referred(text)
-        if not addition.is_literal and self.read_arithmetic(text):
+        if not addition.is_literal and (self.read_sum(text) or self.read_searched(text)):
             return (len(self.steps) - 1,)
+        if not addition.is_literal and stands_for_something(text.line, bool(self.results())):
+            raise not_understood(text)
         return (unquoted(text.text()),) if addition.is_literal or addition.may_be_plain else ()
+
+    def last_result(self, addition: notes.Addition) -> Template:
+        """Return what "search for X and add a note to PROP-..." wants noted."""
+        if self.steps and isinstance(self.steps[-1], Calculation | Search) and not addition.is_literal:
+            return (len(self.steps) - 1,)
+        raise RefusalError(
+            f"There is no text to add to {addition.proposals[0]}; nothing was written. {HOW_TO_ADD}"
+        )
+
+    def read_searched(self, words: Words) -> bool:
+        """Search first for "the top results of a search for X"."""
+        subject = words.after(results_of_search())
+        if len(subject) == len(words) or not subject or is_reference(words.line) or self.results():
+            return False
+        self.search(subject)
+        return True
+
+    def read_sum(self, words: Words) -> bool:
+        """Work out a note that is plainly an expression: a date, a score and a telephone number are none."""
+        is_text = words.words[0] == "+" or _FIGURES.issuperset(words.line.replace(" ", ""))
+        return not is_text and self.read_arithmetic(words)
 
     def results(self) -> list[int]:
         return [index for index, step in enumerate(self.steps) if not isinstance(step, NoteAddition)]
@@ -156,34 +171,48 @@ class _Compilation:
         results = self.results()
         if not results:
             return (text,)
-        parts: list[str | int] = []
-        for index, part in enumerate(_PLACE.split(text)):
-            parts += [results[-1], part] if index else [part]
-        return tuple(part for part in parts if part != "")
+        return interleaved(places(text), results[-1])
 
     def referred(self, words: Words) -> Template:
         results = self.results()
-        if self.pending is not None and not results:
-            text, self.pending = unquoted(subjects.subject(self.pending).text()), None
-            return (text,)
-        if not results and self.context_text:
-            return (self.context_text,)
         if not results:
-            raise RefusalError(
-                f"There is nothing that {words.text()!r} could mean, so nothing was written. {notes.HOW_TO_ADD}"
-            )
-        if not _SEVERAL.search(words.line):
-            return (results[-1],)
-        return tuple(part for index in results for part in ("; ", index))[1:]
+            return (self.said(words),)
+        line = words.line
+        if means_several(line) and not of_calculation(line):
+            return tuple(part for index in results for part in ("; ", index))[1:]
+        wanted = Calculation if of_calculation(line) else Search if of_search(line) else None
+        found = [index for index in results if wanted is None or isinstance(self.steps[index], wanted)]
+        if (not found and wanted is Calculation) or (found or results)[-1] in self.open_questions:
+            raise not_understood(words)
+        return ((found or results)[-1],)
+
+    def said(self, words: Words) -> str:
+        """Return the statement or the context that "it" means.
+
+        Raises:
+            RefusalError: nothing was said that could be meant.
+        """
+        if self.pending is None and self.context_text:
+            return self.context_text
+        if self.pending is not None and is_pointer(words.line) and is_statement(self.pending):
+            text, self.pending = unquoted(subjects.subject(self.pending).text()), None
+            return text
+        raise RefusalError(
+            f"There is nothing that {words.text()!r} could mean, so nothing was written. {HOW_TO_ADD}"
+        )
 
     def read_arithmetic(self, words: Words) -> bool:
-        has_result = bool(self.steps) and isinstance(self.steps[-1], Calculation)
+        if not self.start and starting_number(words):
+            self.start = starting_number(words)
+            return True
+        has_result = bool(self.start) or (bool(self.steps) and isinstance(self.steps[-1], Calculation))
         try:
             expressions = calculations(words, has_result)
         except NotArithmeticError:
             return False
-        last = len(self.steps) - 1
-        self.add(*(Calculation(_template(expression, last)) for expression in expressions))
+        last = self.start or len(self.steps) - 1
+        self.start = ""
+        self.add(*(Calculation(interleaved(expression.split(RESULT), last)) for expression in expressions))
         return True
 
     def read_question(self, words: Words, clause: Clause) -> None:
@@ -193,6 +222,8 @@ class _Compilation:
             self.lengthen_search(words)
         elif subject is not None:
             self.search(subject)
+            if subjects.wants_an_answer(words):
+                self.open_questions.add(len(self.steps) - 1)
         elif self.steps or self.pending is not None:
             raise not_understood(words)
         else:
@@ -209,26 +240,3 @@ class _Compilation:
             raise not_understood(self.pending)
         self.steps += steps
         self.searched = None
-
-
-def too_much() -> RefusalError:
-    """The refusal of a goal with more steps than any sensible one has."""
-    return RefusalError(f"This asks for too much at once; I take at most {MAX_STEPS} steps, and did nothing.")
-
-
-def not_understood(words: Words) -> RefusalError:
-    """The refusal of a goal some words of which have no known meaning."""
-    return RefusalError(f"I do not understand {_shortened(words.text())}, so I did nothing. {ABILITIES}")
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _template(expression: str, last: int) -> Template:
-    if RESULT not in expression:
-        return (expression,)
-    parts: list[str | int] = []
-    for index, part in enumerate(expression.split(RESULT)):
-        parts += [last, part] if index else [part]
-    return tuple(part for part in parts if part != "")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
-LEVELS = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "//": PRODUCT, "%": PRODUCT, "**": POWER}
+LEVELS = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "//": PRODUCT, "%": PRODUCT, "mod": PRODUCT, "**": POWER}
 
 
 class NotArithmeticError(Exception):
@@ -35,6 +35,7 @@ class Value(NamedTuple):
 def joined(left: Value, sign: str, right: Value) -> Value:
     """Return the operation, with brackets where they are needed (and around both sides of a power)."""
     level = LEVELS[sign]
+    sign = "%" if sign == "mod" else sign
     if sign == "**":
         return Value(f"{left.inside(ATOM)}**{right.inside(ATOM)}", level)
     return Value(f"{left.inside(level)} {sign} {right.inside(level + 1)}", level)
@@ -46,6 +47,11 @@ def chained(sign: str, values: Sequence[Value]) -> Value:
     for value in values[1:]:
         result = joined(result, sign, value)
     return result
+
+
+def changed(value: Value, sign: str, percent: Value) -> Value:
+    """Return `value` made larger or smaller by so many per cent of it."""
+    return Value(f"{value.inside(PRODUCT)} * (1 {sign} {percent.inside(ATOM)}/100)", PRODUCT)
 
 
 def _two(sign: str) -> Callable[[list[Value]], Value]:

@@ -53,6 +53,24 @@ def read_numeral(words: Sequence[str], start: int) -> tuple[str, int]:
     """Read the number that begins at `start`; return it in digits and where it ends, or "" if there is none."""
     if is_figure(words[start]):
         return _scaled_figure(words, start)
+    digits, index = _read_whole(words, start)
+    return _with_decimals(words, digits, index) if digits else (digits, index)
+
+
+def _with_decimals(words: Sequence[str], digits: str, index: int) -> tuple[str, int]:
+    """Read "point five" behind a number."""
+    decimals = ""
+    at = index + 1
+    while index < len(words) and words[index] == "point" and at < len(words):
+        word = words[at]
+        if not (_SMALL.get(word, 10) < 10 or word.isdecimal()):
+            break
+        decimals += word if word.isdecimal() else str(_SMALL[word])
+        at += 1
+    return (f"{digits}.{decimals}", at) if decimals else (digits, index)
+
+
+def _read_whole(words: Sequence[str], start: int) -> tuple[str, int]:
     total, group, index = 0, int(words[start] in _SCALES), start
     below, ceiling = 100, 10**15  # what a small number and a large unit must stay under to belong to this one
     while index < len(words):
@@ -77,5 +95,5 @@ def _scaled_figure(words: Sequence[str], start: int) -> tuple[str, int]:
     figure = words[start]
     scale = _SCALES.get(words[start + 1]) if start + 1 < len(words) else None
     if scale is None:
-        return figure, start + 1
+        return _with_decimals(words, figure, start + 1) if figure.isdecimal() else (figure, start + 1)
     return f"({figure.replace(',', '')} * {scale})", start + 2

@@ -12,6 +12,12 @@ Template: TypeAlias = "tuple[str | int, ...]"
 MAX_STEPS = 16
 
 
+def interleaved(parts: list[str], place: str | int) -> Template:
+    """Return `parts` with the same place, or text, between each two of them."""
+    template = [item for part in parts for item in (place, part)][1:]
+    return tuple(item for item in template if item != "")
+
+
 class Calculation(Struct, frozen=True):
     """Work out an expression."""
 
@@ -21,7 +27,7 @@ class Calculation(Struct, frozen=True):
 class Search(Struct, frozen=True):
     """Look something up."""
 
-    query: str
+    query: Template
 
 
 class NoteAddition(Struct, frozen=True):

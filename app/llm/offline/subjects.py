@@ -6,29 +6,45 @@ import re
 
 from .lexicon import lexicon
 from .numerals import NUMBER_WORDS, is_figure
+from .program import RefusalError
+from .statements import is_code
 from .words import PROPOSAL, QUOTED, Words, unquoted
 
 _WEB = r"(?:the )?(?:web|internet|net|online|google|world wide web)"
+_DOING = (
+    r"(?:(?:go online|go|try|start|do|run|perform|make|conduct|carry out|use|using|call|invoke|with) (?:and "
+    r"|to )?)?"
+    r"(?:(?:a|an|the|some|another|quick|simple|thorough|brief|deep|fresh|new|web|internet|online|google) )*"
+)
 _SEARCH = re.compile(
-    r"(?:(?:do|run|perform|make) an? )?(?:(?:quick )?(?:web|internet|online|google) )?"
-    rf"search(?: (?:on |in )?{_WEB})?(?: up| online)?(?: for| about| on|(?= :))? (?:: )?"
+    rf"{_DOING}(?:search(?:ing)?|web_search|websearch)(?: tool)?(?: (?:on |in )?{_WEB})?(?: up| online)?"
+    r"(?: to find| for| about| on| into|(?= [:,(]))? (?:[:,(] )?"
     rf"|(?:look|check|browse|scan|scour|query) (?:on |in |through |around )?{_WEB}(?: for| about| on)? (?:: )?"
-    r"|(?:look|looking) (?:up|for|into|online for) (?:: )?|lookup |google (?:for )?|bing |web_search (?:: |for )?"
-    r"|research (?:on |about )?(?:: )?|browse (?:for )?|query "
+    r"|(?:look|looking) (?:up|for|into|online for) (?:: )?|lookup |google (?:for )?|bing "
+    rf"|{_DOING}research (?:on |about |into )?(?:: )?|browse (?:for )?|query (?:: )?|investigate |explore "
+    rf"|(?:find out|see|check|let me know|tell me) what (?:you can find|{_WEB} (?:says|has)|there is) (?:online )?"
+    r"(?:about|on|for|regarding) |what can you find (?:about|on|for|regarding) "
 )
 """An order to search: what follows is the subject, whatever it is."""
 
 _FIND = re.compile(
-    r"(?:find|get|fetch|give|show|send|gather|collect|read)(?: me| us)?(?: up)? (?:out )?(?:on |about )?"
+    r"(?:find|get|fetch|give|show|send|gather|collect|read|retrieve|pull|bring|i need|i want|i'm looking for"
+    r"|i am looking for)(?: me| us)?(?: up)? (?:out )?(?:on |about )?"
 )
-_MATERIAL = re.compile(
+_SOME = (
     r"(?:(?:some|any|more|the|a|an|recent|latest|good|all|few|several|current|of|list|detailed|further"
     r"|relevant|useful|search) )*"
-    r"(?:information|info|articles?|news|details|facts|resources|documentation|docs|sources|papers|data"
-    r"|tutorials|"
-    r"results|links|pages|reports?|examples|background|material|updates|headlines|guides?|blog posts|posts"
+)
+_KINDS = (
+    r"(?:information|info|articles?|news|details|facts|resources|documentation|docs|sources|papers|data|tutorials"
+    r"|results|links|pages|reports?|examples|background|material|updates|headlines|guides?|blog posts|posts"
     r"|latest)"
-    r"(?: online)? (?:(?:on|about|regarding|concerning|for|from|of|related to) )?"
+)
+_ABOUT = r"(?:on|about|regarding|concerning|for|from|of|related to) "
+_MATERIAL = re.compile(rf"{_SOME}{_KINDS}(?: online| on {_WEB})? (?:{_ABOUT})?")
+_ANY_MATERIAL = re.compile(
+    rf"(?:(?:is|are) there |do you have |have you got )?(?:any|some"
+    rf"|anything) (?:{_SOME}{_KINDS} )?(?:out there )?{_ABOUT}"
 )
 _LEARN = re.compile(
     r"(?:learn|know|read|hear|understand|find out|know more|learn more)(?: some)?(?: more| everything)? "
@@ -50,7 +66,7 @@ _QUESTION = re.compile(
     r"(?:(?:in|on|at|for|from|by|of|with|to|under|since) )?"
     r"(?:what|what's|whats|who|who's|whos|whose|whom|when|when's|whens|where|where's|wheres|why|how|how's"
     r"|hows|which"
-    r"|is|are|was|were|does|do|did|can|could|will|would|should|has|have) (?!not )"
+    r"|is|are|was|were|does|do|did|can|could|will|would|should|has|have) (?!not |nothing )"
 )
 _TOPIC = re.compile(
     r"(?:(?:the|a|an|current|latest|today's|todays|recent|live|tomorrow's|weekly|local|new|top|official"
@@ -68,7 +84,8 @@ _CURRENCY = lexicon(
 _PERSONAL = re.compile(
     r"\b(?:your|yours|yourself|u|mine|are you|were you|you like|(?<!how )(?<!where )do you|did you|have you"
     r"|you do|you are|you been"
-    r"|am i|did i|have i|do i (?:have|owe|own)|i (?:have|spend|owe|own|spent) (?!to )|i'm|i am|i've|on my"
+    r"|(?<!how )(?:did|do|have|should|are|can) we|am i|did i|have i|do i (?:have|owe|own)|i (?:have|spend|owe"
+    r"|own|spent) (?!to )|i'm|i am|i've|on my"
     r"|in my|is my|are my"
     r"|what's my|whats my|where's my|wheres my|when's my|was my|much my|me a|us a|is me)\b"
 )
@@ -91,11 +108,12 @@ _RECKONING = lexicon(
     "kilogram "
     "kilograms liter liters gallon gallons celsius fahrenheit degrees seconds minutes"
 )
-_CLOSING = lexicon("please thanks thank . ? ! , ; : )")
+_CLOSING = lexicon("please thanks thank . ? ! , ; :")
 _MAX_COURTESIES = 3
+_GOING_ON = re.compile(rf"\b(?:(?:and|then) (?!{PROPOSAL} )|but |or |if |unless ).*{PROPOSAL} ")
 _CLOSING_PHRASE = re.compile(
     rf"(?:for me|and (?:show|give|tell|send) (?:me )?(?:the|what) \S+|(?:and )?(?:search|using|on"
-    rf"|from) {_WEB}|thank you) $"
+    rf"|from|via|through|with|in) {_WEB}|online|and|then|thank you) $"
 )
 _EMPTY = re.compile(
     rf"(?:(?:the|it|that|this|some|any|a|articles|information|info|something|anything|about|for|on|up|results"
@@ -108,9 +126,19 @@ _TRAVEL = re.compile(
 
 
 def search_order(words: Words) -> Words | None:
-    """Return the subject of an explicit order to search (empty if it has none), None if there is no such order."""
+    """Return the subject of an explicit order to search (empty if it has none), None if there is no such order.
+
+    Raises:
+        RefusalError: it goes on with something to do to a proposal that is not understood.
+    """
     rest = words.after(_SEARCH)
+    if len(rest) == len(words) and words.words[0] == "look":
+        end = len(subject(words))
+        if words.words[end - 1] == "up":
+            return subject(words.cut(1, end - 1))
     if len(rest) < len(words):
+        if PROPOSAL in rest.words and _GOING_ON.search(rest.line):
+            raise RefusalError(f"I do not understand all of {words.text()[:80]!r}, so I did nothing.")
         return None if rest.words[:1] in _OWN else subject(rest.after(_MATERIAL))
     rest = words.after(_FIND)
     empty = len(rest) < len(words) and not subject(rest.after(_MATERIAL))
@@ -121,7 +149,10 @@ def subject(words: Words) -> Words:
     """Return what to search for, without closing courtesies; empty if nothing is left."""
     for _ in range(_MAX_COURTESIES):
         end = len(words)
-        while end and words.words[end - 1] in _CLOSING:
+        open_ = words.words.count("(")
+        while end and (
+            words.words[end - 1] in _CLOSING or (words.words[end - 1] == ")" and words.words.count(")") > open_)
+        ):
             end -= 1
         words = words.cut(0, end).before(_CLOSING_PHRASE)
     return words.cut(len(words)) if _EMPTY.match(words.line) else words
@@ -138,13 +169,18 @@ def question(words: Words) -> Words | None:
     Questions about the caller or the planner, and those that are to be worked out, are nothing to look up.
     """
     asked = _asked(words)
-    if asked is None or _is_personal(asked) or is_reckoning(asked):
+    if asked is None or _is_personal(asked) or is_reckoning(asked) or is_code(asked):
         return None
     return subject(asked) or None
 
 
+def wants_an_answer(words: Words) -> bool:
+    """Whether pages that were found are no answer to note down: has the audit passed, how many votes."""
+    return _YES_NO.match(words.line) is not None or words.line.startswith(("how many ", "how much "))
+
+
 def _asked(words: Words) -> Words | None:
-    for opening in (_LEARN, _ASKING):
+    for opening in (_LEARN, _ASKING, _ANY_MATERIAL):
         rest = words.after(opening)
         if len(rest) < len(words):
             return rest

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from app.llm.offline.compile import MAX_CHARACTERS, compile_goal
 from app.llm.offline.program import MAX_STEPS, NoteAddition, Program
+from app.llm.offline.statements import is_blank
 
 VOCABULARY = (
     "add note to PROP-2025-001 PROP-2025-1 : , ; . ? ! and then calculate search for what is 2 + 3 * ( ) the "
@@ -41,7 +42,7 @@ def test_nothing_is_written_that_is_forbidden(text: str, ban: str) -> None:
 @given(st.text(max_size=200) | SENTENCES)
 def test_the_text_behind_the_colon_is_data_to_the_letter(text: str) -> None:
     program = compile_goal(f"Add note to PROP-2025-001: {text}")
-    if text.strip():
+    if not is_blank(text):
         assert program.steps == (NoteAddition("PROP-2025-001", (text.strip(),)),)
     else:
         assert "no text" in program.refusal

@@ -351,6 +351,87 @@ SEVERAL = [
         "find DAO news and calculate 1+1",
         ["search DAO news", "1+1 = 2"],
     ),
+    (
+        "Search for fastapi and add a summary note to PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Search for fastapi and put the first result in a note on PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Look up fastapi and add a note to PROP-2025-640 summarizing the results",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Search for fastapi and add a note to PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Search for fastapi then leave a note on PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Search for fastapi and note the top 3 results on PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Add a note to PROP-2025-640 with the top search result for fastapi",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    (
+        "Note the results of a search for fastapi on PROP-2025-640",
+        ["search fastapi", "add PROP-2025-640: Search for 'fastapi' found 3 results: Page 1; Page 2; Page 3"],
+    ),
+    ("Add a note to PROP-2025-640 containing the result of 6*7", ["6*7 = 42", "add PROP-2025-640: 42"]),
+    ("Calculate 5*5. Search for the result.", ["5*5 = 25", "search 25"]),
+    (
+        "Search for fastapi; calculate 6*7; note the number on PROP-2025-640",
+        ["search fastapi", "6*7 = 42", "add PROP-2025-640: 42"],
+    ),
+    (
+        "1. Calculate 5+5\n2. Add note to PROP-2025-640: the sum is ready",
+        ["5+5 = 10", "add PROP-2025-640: the sum is ready"],
+    ),
+    ("1) calculate 5*5 2) search for pentagons", ["5*5 = 25", "search pentagons"]),
+    ("- calculate 5+5\n- search for dao", ["5+5 = 10", "search dao"]),
+    (
+        "First, calculate 5+5. Second, search for dao. Third, add note 'x' to PROP-2025-640.",
+        ["5+5 = 10", "search dao", "add PROP-2025-640: x"],
+    ),
+    (
+        "Calculate 10/3 and round to 2 decimals",
+        ["10/3 = 3.3333333333333335", "round(3.3333333333333335, 2) = 3.33"],
+    ),
+    ("Calculate 5+5, then 6+6", ["5 + 5 = 10", "6 + 6 = 12"]),
+    ("start with 10, add 5, multiply by 2", ["10 + 5 = 15", "15 * 2 = 30"]),
+    ("take 10, double it, add 3", ["2 * 10 = 20", "20 + 3 = 23"]),
+    ("if i have 50 and subtract 12 what do i get", ["50 - 12 = 38"]),
+    ("add 20% to 100 and subtract 10%", ["100 * (1 + 20/100) = 120", "120 * (1 - 10/100) = 108"]),
+    ("add 20 and 80, then add 10%", ["20 + 80 = 100", "100 * (1 + 10/100) = 110"]),
+    (
+        "Calculate 100/3 rounded to 2 decimals and note it on PROP-2025-640",
+        ["round(100 / 3, 2) = 33.33", "add PROP-2025-640: 33.33"],
+    ),
+    ("Calculate 10% of 5000 and then add 20 to the result", ["10/100 * 5000 = 500", "20 + 500 = 520"]),
+    ("Calculate 5+5 and round it to the nearest ten", ["5+5 = 10", "round(10, -1) = 10"]),
+    ("subtract 10 from 5, then square it and search for the result", ["5 - 10 = -5", "(-5)**2 = 25", "search 25"]),
+    (
+        "Calculate 5*5, search for dao and note both results on PROP-2025-640",
+        [
+            "5*5 = 25",
+            "search dao",
+            "add PROP-2025-640: 25; Search for 'dao' found 3 results: Page 1; Page 2; Page 3",
+        ],
+    ),
+    (
+        "Calculate 5*5 and search for dao and note the result of the calculation on PROP-2025-640",
+        ["5*5 = 25", "search dao", "add PROP-2025-640: 25"],
+    ),
+    (
+        "Search for dao and calculate 5*5 and note the findings on PROP-2025-640",
+        ["search dao", "5*5 = 25", "add PROP-2025-640: Search for 'dao' found 3 results: Page 1; Page 2; Page 3"],
+    ),
 ]
 
 
