@@ -52,6 +52,6 @@ def _import_tool_module(name: str) -> None:
         importlib.import_module(name)
     except AgentCoreError as error:
         raise ToolModuleError(f"TOOL_MODULES: {name} could not register its tools: {error}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ToolModuleError(f"TOOL_MODULES: {name} could not be imported: {reason}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,9 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import ConfigurationError
+
+ORIGIN = re.compile(r"https?://[^/\s]+")
+"""What a browser sends as Origin (RFC 6454): scheme and host, no path."""
 
 
 class Environment(StrEnum):
@@ -58,6 +62,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors())
             raise ConfigurationError(problems) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(".env: it is not UTF-8 text") from None
 
     @field_validator("cors_origins", "tool_modules", mode="before")
     @classmethod
@@ -72,10 +78,25 @@ class Settings(BaseSettings):
                 raise ValueError(f"it starts like a JSON list but is none: {error}") from error
         return [part.strip() for part in text.split(",") if part.strip()]
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin[:100]!r} is no origin; it looks like https://desk.example, without a path"
+                )
+        return origins
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
 
 def _problem(location: tuple[int | str, ...], reason: str) -> str:

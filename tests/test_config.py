@@ -54,9 +54,11 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings().port == 8000
 
 
-def test_levels_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_may_be_written_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "warning")
-    assert Settings().log_level == "WARNING"
+    monkeypatch.setenv("ENVIRONMENT", "Production")
+    settings = Settings()
+    assert (settings.log_level, settings.environment) == ("WARNING", Environment.PRODUCTION)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,8 @@ def test_levels_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_LEVEL", "LOUD"),
         ("CORS_ORIGINS", "[broken"),
         ("CORS_ORIGINS", "[1]"),
+        ("CORS_ORIGINS", "https://desk.example/"),
+        ("CORS_ORIGINS", "desk.example"),
         ("MAX_STEPS", "0"),
         ("MAX_RUN_SECONDS", "inf"),
         ("LLM_MODEL", "gpt"),
@@ -84,6 +88,12 @@ def test_a_bad_value_is_one_line_with_the_variable_and_the_reason(
     assert message.startswith(f"{name}: ")
     assert len(message) > len(name) + 10
     assert "\n" not in message
+
+
+def test_a_file_that_is_no_text_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=9000", encoding="utf-16")
+    with pytest.raises(ConfigurationError, match=r"^\.env: it is not UTF-8 text$"):
+        Settings()
 
 
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

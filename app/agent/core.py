@@ -103,8 +103,8 @@ class Agent:
         available = self._source.snapshot()
         if tools is None:
             return RunStarted(goal, context, tuple(available))
-        if isinstance(tools, str):
-            raise TypeError("tools is a list of names, not one text.")
+        if isinstance(tools, str) or not all(isinstance(name, str) for name in tools):
+            raise TypeError("tools is a list of names here; tool objects are given to Agent(tools=[...]).")
         unknown = [name for name in tools if name not in available]
         if unknown:
             raise UnknownToolError(unknown, list(available))
@@ -144,6 +144,8 @@ def _source(tools: Iterable[Tool] | ToolSource | None) -> ToolSource:
         return default_tools()
     if isinstance(tools, Iterable):
         return ToolRegistry(tools)
+    if not callable(getattr(tools, "snapshot", None)):
+        raise TypeError(f"tools is a list of tool objects, not one {type(tools).__name__}.")
     return tools
 
 

@@ -43,6 +43,7 @@ class Loop:
         "_deadline",
         "_journal",
         "_limits",
+        "_meant",
         "_planner",
         "_state",
         "_toolbox",
@@ -65,22 +66,28 @@ class Loop:
         self._toolbox = toolbox
         self._limits = limits
         self._clock = clock
+        self._meant: ToolIntended | None = None
         self._deadline = monotonic() + limits.max_seconds
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield each event as recorded, up to and including `RunFinished`."""
         while self._state.result is None:
-            yield await self.next_event()
+            event = await self.next_event()
+            await self._journal.commit()  # nothing is shown before it is durable
+            yield event
 
     async def next_event(self) -> Event:
         """Bring about, record and return the one event that follows from the state.
 
-        What comes next depends on nothing else, and so a resumed run asks again where it had asked, runs what it
-        had meant to run, and has an answer that it was given.
+        What comes next depends on nothing else, and so a resumed run asks again where it had asked, has an answer
+        that it was given, and runs what it had meant to run, if running it twice does no harm: whether anything
+        else had its effect before the run stopped, nobody here can tell.
         """
         state = self._state
         seconds = self._deadline - monotonic()
         if state.intended is not None:
+            if state.intended is not self._meant and not self._may_rerun(state.intended):
+                return await self._finish(_in_doubt(state.intended))
             return self._record(await self._perform(state.pending[0], seconds))
         if seconds <= 0:
             return await self._finish(_out_of_time(self._limits))
@@ -89,7 +96,9 @@ class Loop:
         if state.pending:
             if len(state.steps) >= self._limits.max_steps:
                 return await self._finish(_out_of_steps(self._limits))
-            return self._record(self._intend(state.pending[0]))
+            recorded = self._record(self._intend(state.pending[0]))
+            self._meant = state.intended
+            return recorded
         end = self._answer()
         return self._record(ModelRequested(state.turns + 1)) if end is None else await self._finish(end)
 
@@ -121,6 +130,10 @@ class Loop:
         recorded = self._record(end)
         await self._journal.commit()
         return recorded
+
+    def _may_rerun(self, intended: ToolIntended) -> bool:
+        tool = self._toolbox.tools.get(intended.tool)
+        return tool is None or tool.is_rerunnable
 
     def _intend(self, call: ToolCall) -> ToolIntended | ToolCompleted:
         """Return the intent to make a call, or at once its failure if it may not be made."""
@@ -156,6 +169,15 @@ class Loop:
         text = None if error is None else error.as_text()
         step = Step(len(self._state.steps) + 1, call.name, call.arguments, output, text, self._clock())
         return ToolCompleted(step, duration_s, call.id, effect_unknown)
+
+
+def _in_doubt(intended: ToolIntended) -> RunFinished:
+    return RunFinished(
+        "error",
+        f"The run had stopped while {intended.tool} was under way in step {intended.step}. Whether that had its "
+        "effect is unknown, so it was not repeated.",
+        "in_doubt",
+    )
 
 
 def _out_of_corrections(times: int, problem: str) -> RunFinished:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from ..errors import ModelFailedError, ModelResponseError
 from ..jsonvalue import NotJsonError, TooLargeError, copy_json, text_problem
-from ..llm.interface import CompletionClient, LLMRequest, LLMResponse, ToolCall, ToolSpec
-from ..timelimit import TimeLimitError, within
+from ..llm.interface import CompletionClient, LLMRequest, LLMResponse, ToolCall, ToolSpec, Usage
+from ..timelimit import TimeLimitError, being_cancelled, within
 from .events import ModelDecided, ModelRejected
 from .state import AgentState
 
@@ -49,9 +50,11 @@ class Planner:
             return _checked(response, state.turns)
         except ModelResponseError as error:
             return ModelRejected(state.turns, str(error))
-        except TimeLimitError:
+        except (TimeLimitError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # as with tools: whatever it is, only our own cancellation gets through
+            if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                raise
             # what a provider's exception says (addresses, keys) is for the log, not for the caller
             log.warning("the language model failed", exc_info=error)
             raise ModelFailedError(f"Its client raised {type(error).__name__}; the log says more.") from error
@@ -65,35 +68,38 @@ def _checked(response: object, turn: int) -> ModelDecided:
         raise ModelResponseError(f"{wanted} calls in one turn are too many; {MAX_CALLS_PER_TURN} are allowed.")
     return ModelDecided(
         turn=turn,
-        content=_checked_text(response.content, may_be_empty=wanted > 0),
+        content=_checked_text(response.content, MAX_ANSWER_CHARS, may_be_empty=wanted > 0),
         tool_calls=tuple([_checked_call(call) for call in response.tool_calls]) if wanted else (),
         declined=response.declined and not wanted,
-        model=response.model,
-        usage=response.usage,
+        model=_checked_text(response.model, MAX_NAME_CHARS, may_be_empty=True) if response.model else None,
+        usage=response.usage if isinstance(response.usage, Usage) else None,
     )
 
 
-def _checked_text(content: object, *, may_be_empty: bool) -> str:
-    if type(content) is str and content.isascii() and "\0" not in content and 0 < len(content) <= MAX_ANSWER_CHARS:
+def _checked_text(content: object, max_chars: int, *, may_be_empty: bool = False) -> str:
+    if type(content) is str and content.isascii() and "\0" not in content and 0 < len(content) <= max_chars:
         return content  # nearly always
     if not isinstance(content, str):
         raise ModelResponseError(f"The content is {type(content).__name__}, not text.")
     if not content and not may_be_empty:
         raise ModelResponseError("The reply was empty: neither a tool call nor an answer.")
-    if len(content) > MAX_ANSWER_CHARS:
+    if len(content) > max_chars:
         raise ModelResponseError(
-            f"The reply has {len(content)} characters; at most {MAX_ANSWER_CHARS} are allowed. Be brief."
+            f"The reply has {len(content)} characters where {max_chars} are allowed. Be brief."
         )
     problem = text_problem(content)
     if problem:
         raise ModelResponseError(f"The reply holds {problem}, which cannot be stored.")
-    return content
+    return str.__str__(content)  # of a subclass, the plain text
 
 
 def _checked_call(call: object) -> ToolCall:
     if not isinstance(call, ToolCall) or not isinstance(call.arguments, dict):
         raise ModelResponseError("A tool call needs a name and an object of arguments.")
-    name, call_id = _checked_text(call.name, may_be_empty=False), _checked_text(call.id, may_be_empty=True)
+    name, call_id = (
+        _checked_text(call.name, MAX_NAME_CHARS),
+        _checked_text(call.id, MAX_NAME_CHARS, may_be_empty=True),
+    )
     try:
         arguments = copy_json(call.arguments, MAX_ARGUMENT_BYTES)
     except (NotJsonError, TooLargeError) as error:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Mapping
 
 from jsonschema_rs import ValidationError
 
 from ..blocking import call_in_thread
 from ..errors import (
-    StepError,
     ToolFailedError,
     ToolInputError,
     ToolOutputError,
     ToolOutputTooLargeError,
+    ToolRejected,
     ToolTimeoutError,
     ToolUnavailableError,
 )
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unshared
 from ..llm.interface import ToolSpec
-from ..timelimit import TimeLimitError, within
+from ..timelimit import TimeLimitError, being_cancelled, within
 from ..tools.base import PreparedTool
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ MAX_OUTPUT_BYTES = 256 * 1024
 """How much a tool may return: a step has to fit into a journal event, a prompt and a response."""
 
 MAX_REASON_CHARS = 500
+CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""What a tool's own code for a refusal may look like; programs depend on it."""
 
 
 class Toolbox:
@@ -90,10 +93,13 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
             output = await within(seconds, _awaited(output))
     except TimeLimitError:
         raise ToolTimeoutError(f"{tool.name} did not answer within {seconds:g} s.") from None
-    except (StepError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
+    except ToolRejected as error:
+        code = str(error.code)  # a tool's own, and so anything
+        raise ToolRejected(_sentence(error), code if CODE.fullmatch(code) else "rejected") from error
     except asyncio.CancelledError as error:
-        if _being_cancelled():
+        if being_cancelled():
             raise
         raise ToolFailedError(f"{tool.name} cancelled itself.") from error
     except BaseException as error:  # a tool may raise SystemExit or worse; the run goes on
@@ -104,11 +110,6 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
 
 async def _awaited(output: Awaitable[object]) -> object:
     return await output
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _checked_output(tool: PreparedTool, output: object) -> JsonObject:
@@ -138,10 +139,13 @@ def _where(error: ValidationError) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """Return "Type: message" of any exception, even one whose `__str__` raises."""
+    return f"{type(error).__name__}: {_sentence(error) or '(no message)'}"
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what an exception says as text that is short and can be stored, even if saying it raises."""
     try:
-        text = str(error)
-    except Exception:
-        text = "(no message)"
-    printable = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    return f"{type(error).__name__}: {printable}"[:MAX_REASON_CHARS]
+        text = str.__str__(str(error))
+    except BaseException:  # hostile or broken; its type has to do
+        return ""
+    return text[:MAX_REASON_CHARS].encode("utf-8", "replace").decode().replace("\0", "\ufffd")

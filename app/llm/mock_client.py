@@ -12,6 +12,7 @@ from .offline.answers import sentence, short_form
 from .offline.compile import compile_goal
 from .offline.notes import text_in_context
 from .offline.program import Calculation, NoteAddition, NoteReading, Program, Search, Step, Template
+from .prompted import NO_TOOLS, read_prompt
 
 MAX_CACHED_CHARS = 2_000
 
@@ -28,8 +29,14 @@ class MockLLMClient:
         return self.decide(request)
 
     def generate(self, prompt: str, system_prompt: str = "") -> LLMResponse:
-        """Return the first decision for `prompt`, as if all three tools were at hand."""
-        return self.decide(LLMRequest(system_prompt, (UserMessage(prompt),), _ALL_TOOLS))
+        """Return the next decision for a prompt that `PromptedClient` wrote, or the first one for a bare goal.
+
+        A bare goal is planned as if all three built-in tools were at hand.
+        """
+        request = read_prompt(prompt, system_prompt)
+        if not request.tools and NO_TOOLS not in system_prompt:
+            request = LLMRequest(system_prompt, request.messages, _ALL_TOOLS)
+        return self.decide(request)
 
     def decide(self, request: LLMRequest) -> LLMResponse:
         """Return the next call of the goal's program, its answer, or why it cannot be carried out."""

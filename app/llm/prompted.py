@@ -34,9 +34,11 @@ Decide the next move and reply with one JSON value and nothing else:
   to call several:   [{"tool": "<name>", "input": {...}}, ...]
   to finish:         {"answer": "<text for the caller>"}"""
 
+NO_TOOLS = "You have no tools."
+
 _TOOL = re.compile(r"^- (\S+): (.*) Input schema: (\{.*\})$", re.MULTILINE)
 
-_CALL = re.compile(r'(?:\[\s*)?\{\s*"tool"\s*:')
+_CALL = re.compile(r'\{\s*"tool"\s*:')
 
 MAX_CONTENT_CHARS = 1_000_000
 """More text than this from a model is refused unread."""
@@ -44,7 +46,7 @@ MAX_CONTENT_CHARS = 1_000_000
 
 def lift(client: object) -> CompletionClient:
     """Return `client` as something that completes requests; one for each run, since the prompt grows with it."""
-    if callable(getattr(client, "complete", None)):
+    if inspect.iscoroutinefunction(getattr(client, "complete", None)):
         return cast("CompletionClient", client)
     if callable(getattr(client, "generate", None)):
         return PromptedClient(cast("LLMClient", client))
@@ -87,7 +89,7 @@ class PromptedClient:
 def _tools_text(tools: object) -> str:
     specs = cast("tuple[ToolSpec, ...]", tools)
     if not specs:
-        return "You have no tools."
+        return NO_TOOLS
     lines = [f"- {spec.name}: {spec.description} Input schema: {json.dumps(spec.input_schema)}" for spec in specs]
     return "You have these tools:\n" + "\n".join(lines)
 
@@ -133,8 +135,7 @@ def _read_message(fields: dict[str, Any]) -> Message:
 def read_decision(response: LLMResponse) -> LLMResponse:
     """Read the decision in a response's text.
 
-    Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision, and a
-    call in the midst of words is one: models like to announce what they do.
+    Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision.
 
     Raises:
         ModelResponseError: it is not.
@@ -146,25 +147,19 @@ def read_decision(response: LLMResponse) -> LLMResponse:
         raise ModelResponseError(f"The reply has {len(text)} characters; at most {MAX_CONTENT_CHARS} are read.")
     document = _unfence(text)
     if document[:1] not in ("{", "["):
-        announced = _CALL.search(document)
-        if announced is None:
-            return response
-        document = _first_value(document[announced.start() :])
+        if _CALL.search(document):
+            # not taken as one: it may be a quotation, of a page that somebody else wrote
+            raise ModelResponseError("The reply holds a tool call among other words. Reply with the JSON alone.")
+        return response
     try:
         value = json.loads(document)
     except (ValueError, RecursionError) as error:
         raise ModelResponseError(f"The reply is not valid JSON: {error}") from error
-    if isinstance(value, dict) and isinstance(value.get("answer"), str):
-        return msgspec.structs.replace(response, content=value["answer"])
-    calls = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) and "answer" in value:
+        answer = value["answer"]
+        return msgspec.structs.replace(response, content=answer if isinstance(answer, str) else json.dumps(answer))
+    calls = value if isinstance(value, list) and value else [value]
     return msgspec.structs.replace(response, content="", tool_calls=tuple(_read_call(call) for call in calls))
-
-
-def _first_value(text: str) -> str:
-    """Return the JSON value that `text` begins with, or all of it if it begins with none."""
-    with suppress(ValueError, RecursionError):
-        return text[: json.JSONDecoder().raw_decode(text)[1]]
-    return text
 
 
 def _unfence(text: str) -> str:
@@ -178,6 +173,9 @@ def _read_call(value: object) -> ToolCall:
     if isinstance(value, dict):
         name = value.get("tool", value.get("name"))
         arguments = value.get("input", value.get("arguments", value.get("args", {})))
+        if isinstance(arguments, str):  # some models write the arguments as a text of JSON
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
         if isinstance(name, str) and isinstance(arguments, dict):
             return ToolCall(name, cast("JsonObject", arguments))
     raise ModelResponseError(f"The reply is JSON but no decision.\n{HOW_TO_ANSWER}")

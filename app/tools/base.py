@@ -91,6 +91,8 @@ def prepare(tool: object) -> PreparedTool:
     """
     name = getattr(tool, "name", None)
     label = f"Tool {name!r}" if isinstance(name, str) else f"Tool {type(tool).__name__}"
+    if isinstance(tool, str):
+        raise InvalidToolError(f"{tool!r} is a name; here tool objects are wanted. Names go to run(tools=[...]).")
     if isinstance(tool, type):
         raise InvalidToolError(f"{label} is a class; register an instance: {tool.__name__}().")
     if not isinstance(name, str) or not NAME.fullmatch(name):

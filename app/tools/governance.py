@@ -20,7 +20,10 @@ NON_BLANK_PATTERN = r"\S"
 
 
 class NoteStore(Protocol):
-    """Where notes are kept; its methods may be async. An optional attribute `effect` says what adding does; the default is unsafe."""
+    """Where notes are kept; its methods may be async.
+
+    An optional attribute `effect` says what adding a note does to the world; the default is unsafe.
+    """
 
     def add_note(self, proposal_id: str, note: str) -> int:
         """Append a note and return how many the proposal now has."""

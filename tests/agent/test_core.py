@@ -188,6 +188,10 @@ def test_two_registrations_of_one_name_raise() -> None:
 def test_what_is_no_tool_or_no_model_is_refused_when_the_agent_is_made() -> None:
     with pytest.raises(InvalidToolError):
         Agent(tools=[object()])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="not one FakeTool"):
+        Agent(tools=FakeTool())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="list of names here"):
+        Agent().run("go", tools=[FakeTool()])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="no LLM client"):
         Agent(object())  # type: ignore[arg-type]
     for limits in ({"max_steps": 0}, {"max_seconds": 0}):

@@ -87,6 +87,25 @@ async def test_a_run_resumes_from_any_event_and_ends_the_same(cut: int) -> None:
     assert len(ran) == (2 if cut < 5 else 1)
 
 
+@pytest.mark.parametrize("effect", list(Effect))
+async def test_a_resumed_run_never_repeats_an_effect_silently(effect: Effect) -> None:
+    ran: list[int] = []
+    tool = FakeTool(lambda given: ran.append(1) or {}, effect=effect)
+    agent, whole = Agent(ScriptedModel(call("probe"), answer("end")), [tool]), ListJournal()
+    async for _ in agent.advance(AgentState(), whole, agent.opening("go")):
+        pass
+    assert isinstance(whole.events[3], ToolIntended)
+    state = AgentState.fold(whole.events[:4])
+    async for _ in Agent(ScriptedModel(answer("end")), [tool]).advance(state, ListJournal()):
+        pass
+    assert state.result is not None
+    if effect in ("pure", "read"):
+        assert (state.result.status, len(ran)) == ("success", 2)
+    else:
+        assert (state.result.reason, len(ran)) == ("in_doubt", 1)
+        assert "not repeated" in state.result.output
+
+
 async def test_several_calls_in_one_turn_run_in_the_models_order() -> None:
     model = ScriptedModel(calls(("a", {"n": 1}), ("b", {"n": 2}), ("a", {"n": 3})), answer())
     result = await Agent(model, [FakeTool(name="a"), FakeTool(name="b")]).arun("go")
@@ -131,7 +150,7 @@ async def test_ctrl_c_in_a_tool_still_works() -> None:
 async def test_an_exception_whose_text_raises_is_still_described() -> None:
     class HostileError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise SystemExit
 
     def fail(given: dict[str, Any]) -> dict[str, Any]:
         raise HostileError
@@ -147,6 +166,22 @@ async def test_what_an_exception_says_can_be_stored() -> None:
     error.encode()
     assert "\0" not in error
     assert len(error) < 600
+
+
+@pytest.mark.parametrize(
+    ("sentence", "code", "expected"),
+    [
+        ("bad byte \udcff", "bad_byte", "bad_byte: bad byte ?"),
+        ("x" * 10_000, "long", f"long: {'x' * 500}"),
+        ("no", "Not A Code\n", "rejected: no"),
+        ("no", None, "rejected: no"),
+    ],
+)
+async def test_a_refusal_is_stored_short_and_clean(sentence: str, code: Any, expected: str) -> None:
+    def refuse(given: dict[str, Any]) -> dict[str, Any]:
+        raise ToolRejected(sentence, code)
+
+    assert await error_of(FakeTool(refuse)) == expected
 
 
 async def test_a_refusal_of_the_tool_has_its_own_code() -> None:
@@ -339,6 +374,44 @@ async def test_a_model_that_raises_ends_the_run_as_an_error(caplog: pytest.LogCa
     )
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), asyncio.CancelledError(), BaseException("odd")])
+async def test_not_even_base_exceptions_of_a_model_escape(error: BaseException) -> None:
+    result = await Agent(ScriptedModel(error), []).arun("go")
+    assert result.status == "error"
+    assert type(error).__name__ in result.output
+
+
+async def test_ctrl_c_in_a_model_still_works() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await Agent(ScriptedModel(KeyboardInterrupt()), []).arun("go")
+
+
+async def test_text_of_a_subclass_becomes_plain() -> None:
+    class Marked(str):
+        __slots__ = ()
+
+    model = ScriptedModel(LLMResponse(content=Marked("hi"), model=Marked("m"), usage="?"))  # type: ignore[arg-type]
+    assert '"output":"hi"' in (await Agent(model, []).arun("go")).model_dump_json()
+
+
+async def test_cancelling_a_run_whose_tool_swallows_it_still_cancels_the_run() -> None:
+    entered = asyncio.Event()
+
+    async def swallow(given: dict[str, Any]) -> dict[str, Any]:
+        entered.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            return {"swallowed": True}
+        return {}
+
+    task = asyncio.create_task(one_step(FakeTool(swallow)).arun("go"))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_what_failed_is_in_the_log_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     def fail(given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("no such ledger")
@@ -439,11 +512,24 @@ async def test_an_effect_waits_for_its_intent_to_be_durable(effect: Effect) -> N
             order.append(f"commit after {type(self.events[-1]).__name__}")
 
     tool = FakeTool(lambda given: order.append("effect") or {}, effect=effect, quick=True)
-    agent = one_step(tool)
-    async for _ in agent.advance(AgentState(), Journal(), agent.opening("go")):
-        pass
+    agent, state = one_step(tool), AgentState()
+    loop = agent._loop(state, Journal(), agent.opening("go"))
+    while state.result is None:
+        await loop.next_event()
     barrier = [] if effect in ("pure", "read") else ["commit after ToolIntended"]
     assert order == [*barrier, "effect", "commit after RunFinished"]
+
+
+async def test_nothing_is_shown_before_it_is_durable() -> None:
+    class Journal(ListJournal):
+        durable = 0
+
+        async def commit(self) -> None:
+            self.durable = len(self.events)
+
+    agent, journal = one_step(FakeTool(effect="pure")), Journal()
+    async for event in agent.advance(AgentState(), journal, agent.opening("go")):
+        assert event in journal.events[: journal.durable]
 
 
 async def test_what_is_stored_is_what_is_seen() -> None:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from app.agent.core import Agent
 from app.llm.interface import (
     AssistantMessage,
     CorrectionMessage,
@@ -216,3 +217,21 @@ def test_no_text_takes_long(piece: str, length: int) -> None:
     started = time.process_time()
     after(goal)
     assert time.process_time() - started < 0.25  # 0.05 on an idle machine; quadratic work takes seconds
+
+
+class Wrapper:
+    """A user's own client that hands its prompts on to the planner."""
+
+    quick = True
+
+    def generate(self, prompt: str, system_prompt: str = "") -> LLMResponse:
+        return MockLLMClient().generate(prompt, system_prompt)
+
+
+def test_the_planner_can_stand_behind_a_client_with_only_generate() -> None:
+    goal = "Calculate 12*9 and add the result as a note to PROP-2031-007"
+    through, direct = Agent(Wrapper()).run(goal), Agent().run(goal)
+    assert (through.status, [step.tool for step in through.trace]) == ("success", ["math", "governance_note"])
+    assert [step.input for step in through.trace] == [step.input for step in direct.trace]
+    assert Agent(Wrapper()).run(goal, tools=[]).status == "error"
+    assert Agent(Wrapper()).run(goal, tools=["math"]).status == "error"

@@ -118,9 +118,7 @@ async def test_native_tool_calls_of_a_response_are_taken_as_they_are() -> None:
         (f"```json\n{CALL}\n```", [("probe", {"x": 1})]),
         (f"```\n[{CALL}, {CALL}]\n```", [("probe", {"x": 1})] * 2),
         ('[{"tool": "a"}]', [("a", {})]),
-        (f"Sure! I will look it up:\n```json\n{CALL}\n```\nOne moment.", [("probe", {"x": 1})]),
-        (f"Let me call {CALL} now.", [("probe", {"x": 1})]),
-        (f"Both: [{CALL}, {CALL}]", [("probe", {"x": 1})] * 2),
+        ('{"name": "a", "arguments": "{\\"x\\": 1}"}', [("a", {"x": 1})]),
         ('{"name": "a", "arguments": {"x": 1}}', [("a", {"x": 1})]),
         ('[{"tool": "a", "args": {"x": 1}}]', [("a", {"x": 1})]),
     ],
@@ -138,6 +136,15 @@ def test_words_are_an_answer(text: str) -> None:
 
 def test_an_answer_in_json_is_its_text() -> None:
     assert read_decision(LLMResponse(content='{"answer": "4"}')).content == "4"
+    assert read_decision(LLMResponse(content='{"answer": {"n": 4}}')).content == '{"n": 4}'
+
+
+def test_only_an_async_complete_makes_a_fuller_client() -> None:
+    class Helpful(Generator):
+        def complete(self, text: str) -> str:
+            return text
+
+    assert isinstance(lift(Helpful()), PromptedClient)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +156,11 @@ def test_an_answer_in_json_is_its_text() -> None:
         "[" * 5000,
         "[1]",
         "{}",
-        '{"answer": 4}',
         '{"tool": 1}',
-        'I will call {"tool": "a", "input": ',
+        '{"tool": "a", "input": "{"}',
+        f"Sure! I will look it up:\n```json\n{CALL}\n```\nOne moment.",
+        f"Let me call {CALL} now.",
+        "[]",
         '{"tool": "a", "input": []}',
         '[["a"]]',
         "x" * (MAX_CONTENT_CHARS + 1),

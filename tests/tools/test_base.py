@@ -93,6 +93,11 @@ def test_a_class_is_not_an_instance() -> None:
         prepare(Greeter)
 
 
+def test_a_name_is_not_a_tool() -> None:
+    with pytest.raises(InvalidToolError, match=r"'math' is a name"):
+        prepare("math")
+
+
 @pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "file:///etc/passwd"])
 def test_a_schema_never_makes_the_process_fetch_or_read_anything(reference: str) -> None:
     with pytest.raises(InvalidToolError, match="invalid `input_schema`"):
