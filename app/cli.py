@@ -120,10 +120,11 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         hint = ""
         if error.errno == errno.EADDRINUSE:
             hint = f" Stop the program that has the port, or choose another: PORT={port % 65_535 + 1}."
-        raise PortInUseError(f"Cannot listen on {host}, port {port}: {error.strerror or error}.{hint}") from error
+        raise PortInUseError(f"Cannot listen on {host}, port {port}: {reason}.{hint}") from error
 
 
 def _run(options: argparse.Namespace) -> int:

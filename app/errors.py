@@ -80,7 +80,7 @@ class UnknownToolError(CallerError):
 
 
 class NotesUnavailableError(CallerError):
-    """The active governance_note tool has no store that notes could be read from."""
+    """The active governance_note tool has no store that notes could be read from, or it does not answer."""
 
     code = "notes_unavailable"
 

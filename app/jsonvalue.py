@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, TypeAlias
@@ -59,6 +60,8 @@ def _copy(value: object, left: list[int], levels: int) -> JsonValue:
         size = 4
     elif kind is float and isfinite(value):  # type: ignore[arg-type]
         size = 8
+    elif isinstance(value, Mapping):
+        return _copy_object(value, left, levels)
     else:
         return _copy(_plain(value), left, levels)
     _spend(left, size)
@@ -98,8 +101,6 @@ def _plain(value: object) -> object:
         return str.__str__(value)
     if isinstance(value, int):
         return int.__index__(value)
-    if isinstance(value, Mapping):
-        return dict(value)
     if isinstance(value, list | tuple):
         return list(value)
     raise NotJsonError(f"{type(value).__name__} is not a JSON type")
@@ -124,6 +125,17 @@ def _text_size(text: str) -> int:
     if problem:
         raise NotJsonError(f"a text holds {problem}")
     return len(text.encode()) + 2
+
+
+BLANK = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
+"""White space, control and zero-width characters, as a regular expression's class: dialects disagree on \\s."""
+
+_VISIBLE = re.compile(f"[^{BLANK}]")
+
+
+def is_blank(text: str) -> bool:
+    """Say whether `text` shows a person nothing."""
+    return _VISIBLE.search(text) is None
 
 
 def text_problem(text: str) -> str | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from app.config import Settings
 from app.tools.base import tool_registry
+
+# before anything is built from them: tests see neither a developer's `.env` nor her environment
+for _name in Settings.model_fields:
+    os.environ.pop(_name.upper(), None)
+Settings.model_config["env_file"] = None
 
 
 @pytest.fixture(autouse=True)

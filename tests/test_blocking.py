@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import pytest
 
 import app.blocking as blocking
-from app.blocking import call_in_thread
+from app.blocking import _Turns, call_in_thread
 
 place: ContextVar[str] = ContextVar("place")
 
@@ -66,7 +66,7 @@ def test_a_call_that_outlives_its_loop_ends_quietly() -> None:
 
 
 async def test_more_calls_than_threads_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "MAX_THREADS", 1)
+    monkeypatch.setattr(blocking, "_turns", _Turns(1))
     release = threading.Event()
     first = asyncio.create_task(call_in_thread(lambda _: release.wait(10), None))
     await asyncio.sleep(0)
@@ -79,9 +79,52 @@ async def test_more_calls_than_threads_wait_for_their_turn(monkeypatch: pytest.M
 
 
 async def test_a_turn_is_not_lost_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "MAX_THREADS", 1)
+    monkeypatch.setattr(blocking, "_turns", _Turns(1))
     with monkeypatch.context() as broken:
         broken.setattr(blocking.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more")))
         with pytest.raises(RuntimeError, match="no more"):
             await call_in_thread(str, 1)
     assert await call_in_thread(str, 1) == "1"
+
+
+async def test_a_turn_goes_past_those_that_no_longer_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "_turns", _Turns(1))
+    release = threading.Event()
+    first = asyncio.create_task(call_in_thread(lambda _: release.wait(10), None))
+    await asyncio.sleep(0)
+    gone, late, last = (asyncio.create_task(call_in_thread(str, number)) for number in range(3))
+    await asyncio.sleep(0)
+    gone.cancel()  # before a turn is handed to it
+    release.set()
+    assert await first
+    assert await late == "1"
+    assert await last == "2"
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await call_in_thread(str, 3) == "3"
+
+
+async def test_a_turn_handed_to_a_task_that_is_cancelled_then_is_not_lost() -> None:
+    turns = _Turns(0)
+    waiting = asyncio.create_task(turns.take())
+    await asyncio.sleep(0)
+    turns.give_back()
+    await asyncio.sleep(0)  # the turn is granted, the task has not run yet
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(turns.take(), 5)
+
+
+def test_a_turn_is_not_given_to_a_loop_that_has_closed() -> None:
+    turns = _Turns(0)
+
+    async def give_up() -> None:
+        waiting = asyncio.ensure_future(turns.take())
+        await asyncio.sleep(0)
+        turns._waiting.append(turns._waiting[0])  # as if it still stood in line when its loop is gone
+        waiting.cancel()
+
+    asyncio.run(give_up())
+    turns.give_back()
+    asyncio.run(turns.take())

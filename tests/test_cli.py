@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from app import __version__
 from app.cli import main
 
 ROOT = Path(__file__).parent.parent
+EMPTY = tempfile.mkdtemp()  # where no .env is
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def serving(command: list[str], **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start a server as a user would, on a free port, and yield its address once it has said it."""
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PORT": "0", **environment}, stderr=subprocess.PIPE, text=True
+        command, cwd=EMPTY, env={**os.environ, "PORT": "0", **environment}, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     try:
@@ -133,7 +135,7 @@ def post(base: str, goal: str) -> dict[str, object]:
 
 
 COMMANDS = [
-    pytest.param([sys.executable, "main.py"], id="main.py"),
+    pytest.param([sys.executable, str(ROOT / "main.py")], id="main.py"),
     pytest.param([sys.executable, "-m", "uvicorn", "app.main:app", "--port", "0"], id="uvicorn"),
     pytest.param([str(Path(sys.executable).with_name("llm-agent-core")), "serve"], id="console script"),
 ]
@@ -149,7 +151,10 @@ def test_it_serves_and_stops_when_told(command: list[str]) -> None:
 
 
 def test_it_says_where_it_listens_and_logs_a_line_a_run_as_json_in_production() -> None:
-    with serving([sys.executable, "main.py"], ENVIRONMENT="production", DEBUG="false") as (base, process):
+    with serving([sys.executable, str(ROOT / "main.py")], ENVIRONMENT="production", DEBUG="false") as (
+        base,
+        process,
+    ):
         run_id = post(base, "Calculate 6*7")["run_id"]
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=10)
@@ -167,7 +172,10 @@ def test_a_users_tool_module_is_imported_at_start_up(tmp_path: Path) -> None:
         "tool_registry.register(Shout())\n"
     )
     with (
-        serving([sys.executable, "main.py"], TOOL_MODULES="my_tools", PYTHONPATH=str(tmp_path)) as (base, _),
+        serving([sys.executable, str(ROOT / "main.py")], TOOL_MODULES="my_tools", PYTHONPATH=str(tmp_path)) as (
+            base,
+            _,
+        ),
         urllib.request.urlopen(f"{base}/tools", timeout=5) as response,
     ):
         assert "shout" in [tool["name"] for tool in json.load(response)["tools"]]
@@ -188,8 +196,8 @@ def test_a_tool_module_that_fails_stops_the_start_with_its_name_and_reason(
 ) -> None:
     (tmp_path / "broken_tools.py").write_text(source)
     ran = subprocess.run(
-        [sys.executable, "main.py"],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "main.py")],
+        cwd=EMPTY,
         env={**os.environ, "PORT": "0", "TOOL_MODULES": "broken_tools", "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

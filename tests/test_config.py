@@ -15,6 +15,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)  # and so no .env of the checkout
+    monkeypatch.setitem(Settings.model_config, "env_file", ".env")
 
 
 def test_nothing_has_to_be_configured() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from ..errors import InvalidContextError, InvalidGoalError, RunningLoopError, UnknownToolError
-from ..jsonvalue import text_problem
+from ..jsonvalue import is_blank, text_problem
 from ..llm.interface import CompletionClient, LLMClient
 from ..llm.mock_client import MockLLMClient
 from ..llm.prompted import lift
-from ..tools.base import PreparedTool, Tool, ToolRegistry, ToolSource
+from ..tools.base import Tool, ToolRegistry, ToolSource
 from ..tools.builtin import default_tools
 from .events import Event, RunStarted
 from .journal import Journal, ListJournal
@@ -61,8 +61,8 @@ class Agent:
         self._source = _source(tools)
         self._limits = Limits(max_steps, max_seconds)
         self._clock = clock
-        self._snapshot: Mapping[str, PreparedTool] | None = None
-        self._toolboxes: dict[tuple[str, ...], Toolbox] = {}
+        # prepared selections of tools, and the snapshot they are of: one value, since agents are shared by threads
+        self._toolboxes: tuple[object, dict[tuple[str, ...], Toolbox]] = (None, {})
 
     def run(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> AgentResult:
         """Carry out a goal and return its result, blocking until it is there.
@@ -129,13 +129,15 @@ class Agent:
     def _toolbox_of(self, state: AgentState) -> Toolbox:
         """Return the run's tools; a tool that has gone since the run started is simply not there."""
         available = self._source.snapshot()
-        if available is not self._snapshot:
-            self._snapshot, self._toolboxes = available, {}
-        toolbox = self._toolboxes.get(state.tools)
+        of, toolboxes = self._toolboxes
+        if of is not available:
+            toolboxes = {}
+            self._toolboxes = available, toolboxes
+        toolbox = toolboxes.get(state.tools)
         if toolbox is None:
             toolbox = Toolbox({name: available[name] for name in state.tools if name in available})
-            if len(self._toolboxes) < MAX_KEPT_TOOLBOXES:
-                self._toolboxes[state.tools] = toolbox
+            if len(toolboxes) < MAX_KEPT_TOOLBOXES:
+                toolboxes[state.tools] = toolbox
         return toolbox
 
 
@@ -153,7 +155,7 @@ def check_goal(goal: object) -> None:
     """Raise InvalidGoalError unless `goal` is text that can be carried out and stored."""
     if not isinstance(goal, str):
         raise InvalidGoalError(f"The goal is {type(goal).__name__}, not text.")
-    if not goal or goal.isspace():
+    if is_blank(goal):
         raise InvalidGoalError("The goal is empty.")
     if len(goal) > MAX_GOAL_CHARS:
         raise InvalidGoalError(f"The goal has {len(goal)} characters; at most {MAX_GOAL_CHARS} are allowed.")

@@ -24,7 +24,7 @@ STATUS: dict[type[AgentCoreError], HTTPStatus] = {
     errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    errors.NotesUnavailableError: HTTPStatus.NOT_IMPLEMENTED,
+    errors.NotesUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     # these are caught where they happen; one that gets here is a fault of this program
     errors.RunningLoopError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StepError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -41,7 +41,7 @@ TITLES = {
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
     500: "Internal Server Error",
-    501: "Not Implemented",
+    503: "Service Unavailable",
 }
 """RFC 9110's names; Python's own differ between its versions, and a title must not (RFC 9457 section 3.1)."""
 

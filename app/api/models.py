@@ -9,11 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from ..agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS
+from ..jsonvalue import BLANK
 from ..tools.base import Effect
 from ..tools.governance import PROPOSAL_ID_PATTERN
-
-BLANK = r"\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
-"""White space, control and zero-width characters, spelled out: regex dialects disagree on what \\s is."""
 
 # validated by pydantic-core's Rust regex: linear time, and no trailing-newline surprise in `$`
 GOAL_PATTERN = rf"^[^\u0000]*[^{BLANK}][^\u0000]*$"

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Path, Response
 
 from .. import __version__
 from ..agent.result import wire_trace
+from ..jsonvalue import wire_form
 from ..runs.models import FinishedRun
 from ..runs.notes import NoteService
 from ..runs.service import RunService
@@ -46,7 +47,7 @@ def add_routes(app: FastAPI, runs: RunService, notes: NoteService, tools: ToolSo
         PREFIX + "/governance-notes/{proposal_id}",
         summary="Read the notes of a proposal",
         response_model=GovernanceNotes,
-        responses=problems(404, 405, 422, 500, 501),
+        responses=problems(404, 405, 422, 500, 503),
     )
     async def governance_notes(
         proposal_id: Annotated[
@@ -78,6 +79,6 @@ def _tool(tool: Any) -> dict[str, Any]:
     return {
         "name": tool.name,
         "description": tool.description,
-        "input_schema": tool.input_schema,
+        "input_schema": wire_form(tool.input_schema),
         "effect": tool.effect,
     }

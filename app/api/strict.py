@@ -56,14 +56,17 @@ class StrictRequest(Request):
             UnsupportedMediaTypeError, BodyTooLargeError, MalformedBodyError, NestingTooDeepError
         """
         headers = dict(self.scope["headers"])
-        media_type = headers.pop(b"content-type", b"")
+        media_type = headers.get(b"content-type", b"")
+        others = [header for header in self.scope["headers"] if header[0] != b"content-type"]
+        if len(self.scope["headers"]) - len(others) > 1:
+            raise UnsupportedMediaTypeError("The body has more than one Content-Type.")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMediaTypeError("The body has to be sent without a Content-Encoding.")
         if media_type != b"application/json":
             _check_media_type(media_type, from_page=b"origin" in headers)
         # The declared type has been judged here, by other rules than FastAPI's. It takes a body without one for
         # JSON (strict_content_type is off), and is spared working it out again with the parser of e-mail headers.
-        self.scope["headers"] = list(headers.items())
+        self.scope["headers"] = others
         try:
             self._body = await self._bounded_body(headers.get(b"content-length"))
         except ClientDisconnect:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
 from time import time
@@ -19,34 +22,43 @@ FLUSH_AFTER_S = 0.05
 """How long a line below a warning may wait for others, so that a busy moment is written at once."""
 
 
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
 class LineWriter:
     """Writes lines: together with their neighbours while an event loop runs, at once elsewhere or when urgent."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._lines: list[str] = []
         self._lock = Lock()  # threads may log too
-        self._is_due = False
+        self._due_on: asyncio.AbstractEventLoop | None = None
+        atexit.register(self.flush)
 
     def write(self, line: str, *, urgent: bool) -> None:
         """Take one line without its end."""
         self._lines.append(line)
         if urgent:
             self.flush()
-        elif not self._is_due:
+        elif self._due_on is None or self._due_on.is_closed():
             try:
-                asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
-                self._is_due = True
+                self._due_on = asyncio.get_running_loop()
             except RuntimeError:
                 self.flush()
+            else:
+                self._due_on.call_later(FLUSH_AFTER_S, self.flush)
 
     def flush(self) -> None:
         """Write what has been taken."""
         with self._lock:
-            lines, self._lines, self._is_due = self._lines, [], False
+            lines, self._lines, self._due_on = self._lines, [], None
             if lines:
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+                # whatever somebody's text holds, and whatever the terminal cannot show
+                text = ("\n".join(lines) + "\n").encode(self._encoding, "backslashreplace").decode(self._encoding)
+                with suppress(OSError, ValueError):  # whoever read the log has gone
+                    self._stream.write(text)
+                    self._stream.flush()
 
 
 def console_line(created: float, level: str, _logger: str, message: str, fields: Mapping[str, object]) -> str:
@@ -60,13 +72,12 @@ def console_line(created: float, level: str, _logger: str, message: str, fields:
 
 def json_line(created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
     """Return one JSON object."""
-    head = {
-        "time": datetime.fromtimestamp(created, UTC),
-        "level": level.lower(),
-        "logger": logger,
-        "message": message,
-    }
-    return msgspec.json.encode({**head, **fields}, enc_hook=str).decode()
+    at = datetime.fromtimestamp(created, UTC)
+    line = {"time": at, "level": level.lower(), "logger": logger, "message": message, **fields}
+    try:
+        return _encoder.encode(line).decode()
+    except UnicodeEncodeError:  # a lone surrogate in somebody's text; the other writer makes it an escape
+        return json.dumps({**line, "time": at.isoformat()}, default=str)
 
 
 class Log(logging.Handler):
@@ -92,6 +103,12 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record of the standard library's logging."""
+        try:
+            self._emit(record)
+        except Exception:  # a wrong format in somebody's log call must not fail what it tells of
+            self.handleError(record)
+
+    def _emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, object] = dict(getattr(record, "fields", {}))
         traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
         if traceback and self._as_json:

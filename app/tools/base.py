@@ -198,15 +198,17 @@ class LayeredTools:
 
     def __init__(self, lower: ToolSource, upper: ToolSource) -> None:
         self._lower, self._upper = lower, upper
-        self._seen: tuple[object, object] = (None, None)
-        self._merged: Mapping[str, PreparedTool] = MappingProxyType({})
+        # one value, replaced at once: threads may ask while another registers
+        self._merged: tuple[object, object, Mapping[str, PreparedTool]] = (None, None, MappingProxyType({}))
 
     def snapshot(self) -> Mapping[str, PreparedTool]:
         """Return both layers as one, the same object until one of them changes."""
         lower, upper = self._lower.snapshot(), self._upper.snapshot()
-        if self._seen[0] is not lower or self._seen[1] is not upper:
-            self._merged, self._seen = MappingProxyType({**lower, **upper}), (lower, upper)
-        return self._merged
+        of_lower, of_upper, merged = self._merged
+        if of_lower is not lower or of_upper is not upper:
+            merged = MappingProxyType({**lower, **upper})
+            self._merged = lower, upper, merged
+        return merged
 
 
 tool_registry = ToolRegistry()

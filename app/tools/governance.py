@@ -22,7 +22,7 @@ NON_BLANK_PATTERN = r"\S"
 class NoteStore(Protocol):
     """Where notes are kept; its methods may be async.
 
-    An optional attribute `effect` says what adding a note does to the world; the default is unsafe.
+    An attribute `effect = "keyed"` says that adding honours an idempotency key; otherwise it counts as unsafe.
     """
 
     def add_note(self, proposal_id: str, note: str) -> int:
@@ -37,12 +37,12 @@ class NoteStore(Protocol):
 class GovernanceNoteStore:
     """Notes in memory: thread-safe, bounded, and lost when the process ends."""
 
-    # the note and the step that records it live and die with the same process
-    effect = Effect.TRANSACTIONAL
-
-    def __init__(self, max_notes_per_proposal: int = 10_000, max_notes: int = 100_000) -> None:
+    def __init__(
+        self, max_notes_per_proposal: int = 10_000, max_notes: int = 100_000, max_bytes: int = 64 * 1024 * 1024
+    ) -> None:
         self._max_per_proposal = max_notes_per_proposal
         self._max = max_notes
+        self._bytes_left = max_bytes
         self._lock = Lock()
         self._notes: dict[str, list[str]] = {}
         self._count = 0
@@ -53,13 +53,15 @@ class GovernanceNoteStore:
         Raises:
             ToolRejected: `store_full`; a full store refuses and never drops an older note.
         """
+        size = len(note.encode())
         with self._lock:
             notes = self._notes.get(proposal_id, [])
-            if len(notes) >= self._max_per_proposal or self._count >= self._max:
+            if len(notes) >= self._max_per_proposal or self._count >= self._max or size > self._bytes_left:
                 raise ToolRejected(f"The note store is full; nothing was added to {proposal_id}.", "store_full")
             self._notes[proposal_id] = notes
             notes.append(note)
             self._count += 1
+            self._bytes_left -= size
             return len(notes)
 
     def get_notes(self, proposal_id: str) -> list[str]:
@@ -116,7 +118,7 @@ class GovernanceNoteTool:
         for method in ("add_note", "get_notes"):
             if not callable(getattr(self.store, method, None)):
                 raise TypeError(f"{type(self.store).__name__} is no note store: it has no method {method}.")
-        self.effect = getattr(self.store, "effect", Effect.UNSAFE)
+        self.effect = _effect_of(self.store)
         # a user's own store may talk to a network; ours is a list behind a lock
         self.quick = isinstance(self.store, GovernanceNoteStore)
 
@@ -134,6 +136,12 @@ class GovernanceNoteTool:
             return _then(self.store.get_notes(proposal_id), lambda notes: _listed(proposal_id, notes))
         note = str(input["note"])
         return _then(self.store.add_note(proposal_id, note), lambda count: _added(proposal_id, note, count))
+
+
+def _effect_of(store: object) -> Effect:
+    if isinstance(store, GovernanceNoteStore):
+        return Effect.TRANSACTIONAL  # the note and the step that records it live and die with the same process
+    return Effect.KEYED if getattr(store, "effect", None) == Effect.KEYED else Effect.UNSAFE
 
 
 def _listed(proposal_id: str, notes: list[str]) -> JsonObject:

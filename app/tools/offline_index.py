@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections import Counter
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,6 +88,7 @@ class OfflineIndex:
             if self._connection is None:
                 self._pages = shipped_pages()
                 self._connection = _indexed(self._pages)
+                weakref.finalize(self, self._connection.close)  # newer Pythons warn of one that is left open
             ranked = _ranked(self._connection, terms, max_results)
         return [self._pages[number] for number in ranked]
 

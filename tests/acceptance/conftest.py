@@ -6,19 +6,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server started as a user starts it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
-        cwd=ROOT,
+        cwd=tmp_path_factory.mktemp("server"),  # where no .env is
         stderr=subprocess.PIPE,
         text=True,
         env={"LOG_LEVEL": "WARNING"},

@@ -65,7 +65,7 @@ def test_ever_new_selections_of_tools_are_not_kept_for_ever() -> None:
     agent = Agent(ScriptedModel(answer()), [FakeTool(name=f"t{number}") for number in range(100)])
     for number in range(100):
         agent.run("go", tools=[f"t{number}"])
-    assert len(agent._toolboxes) == MAX_KEPT_TOOLBOXES
+    assert len(agent._toolboxes[1]) == MAX_KEPT_TOOLBOXES
 
 
 def test_an_unknown_tool_is_named_and_the_known_ones_are_listed() -> None:
@@ -81,7 +81,7 @@ def test_tools_given_as_one_text_are_a_mistake() -> None:
         Agent().run("go", tools="math")
 
 
-@pytest.mark.parametrize("goal", ["", "  \n\t", "x" * (MAX_GOAL_CHARS + 1), "a\0b", "\ud800", None, 7])
+@pytest.mark.parametrize("goal", ["", "  \n\t\u3000\u200b", "x" * (MAX_GOAL_CHARS + 1), "a\0b", "\ud800", None, 7])
 def test_a_goal_that_cannot_be_carried_out_is_refused(goal: Any) -> None:
     with pytest.raises(InvalidGoalError):
         Agent(ScriptedModel(answer())).run(goal)

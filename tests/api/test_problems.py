@@ -163,6 +163,19 @@ async def test_a_body_without_a_declared_size_is_not_read_to_its_end() -> None:
     assert received == MAX_BODY_BYTES // 65_536 + 1
 
 
+async def test_two_content_types_are_one_too_many() -> None:
+    sent = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body(), "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await create_app(Settings(_env_file=None))(post_scope((b"content-type", b"text/html")), receive, send)
+    assert sent[0]["status"] == 415
+
+
 async def test_a_client_that_hangs_up_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
     sent = []
     messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])

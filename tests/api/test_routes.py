@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -62,7 +63,22 @@ def test_notes_come_from_the_active_tools_store(client: TestClient, store: Any) 
 def test_a_note_tool_without_a_readable_store_is_said_plainly(client: TestClient) -> None:
     tool_registry.register(FakeTool(name="governance_note"))
     response = client.get("/api/v1/governance-notes/PROP-2025-001")
-    assert (response.status_code, response.json()["code"]) == (501, "notes_unavailable")
+    assert (response.status_code, response.json()["code"]) == (503, "notes_unavailable")
+
+
+def test_a_store_that_hangs_is_given_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.runs.notes.READ_TIMEOUT_S", 0.02)
+    release = threading.Event()
+
+    class Hanging(Store):
+        def get_notes(self, proposal_id: str) -> Any:
+            release.wait(10)
+            return []
+
+    tool_registry.register(GovernanceNoteTool(store=Hanging()))
+    response = client.get("/api/v1/governance-notes/PROP-2025-001")
+    release.set()
+    assert (response.status_code, response.json()["code"]) == (503, "notes_unavailable")
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])

@@ -147,3 +147,42 @@ async def test_nothing_is_lost_when_the_log_is_flushed(stream: Stream) -> None:
     log.flush()
     log.flush()
     assert stream.writes == 1
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_text_is_too_odd_to_be_logged(stream: Stream, as_json: bool) -> None:
+    log = Log("INFO", as_json=as_json, stream=stream)
+    log.emit(record("odd \ud800", goal="\udfff"))
+    assert "odd" in stream.lines[0]
+    stream.getvalue().encode()
+
+
+def test_a_wrong_log_call_does_not_fail_what_it_tells_of(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    broken = record("%d")
+    broken.args = ("x",)
+    Log("INFO", as_json=False, stream=stream).emit(broken)
+    assert stream.lines == []
+
+
+def test_a_stream_that_is_gone_does_not_either() -> None:
+    gone = io.StringIO()
+    gone.close()
+    LineWriter(gone).write("nobody reads this", urgent=True)
+
+
+def test_lines_of_a_loop_that_has_closed_are_written_by_the_next(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LineWriter(stream)
+
+    async def write(text: str) -> None:
+        writer.write(text, urgent=False)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(write("first"))
+    assert stream.lines == []
+    monkeypatch.setattr(logs, "FLUSH_AFTER_S", 0)
+    asyncio.run(write("second"))
+    assert stream.lines == ["first", "second"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -98,10 +99,12 @@ def test_a_name_is_not_a_tool() -> None:
         prepare("math")
 
 
-@pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "file:///etc/passwd"])
-def test_a_schema_never_makes_the_process_fetch_or_read_anything(reference: str) -> None:
-    with pytest.raises(InvalidToolError, match="invalid `input_schema`"):
-        prepare(FakeTool(input_schema={"$ref": reference}))
+def test_a_schema_never_makes_the_process_fetch_or_read_anything(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "schema.json"
+    elsewhere.write_text('{"type": "integer"}')  # valid, so that only the refusal to look can refuse it
+    for reference in (elsewhere.as_uri(), "http://127.0.0.1:1/schema"):
+        with pytest.raises(InvalidToolError, match="invalid `input_schema`"):
+            prepare(FakeTool(input_schema={"$ref": reference}))
 
 
 def test_references_inside_a_schema_work() -> None:

@@ -76,6 +76,9 @@ def test_what_is_no_store_is_refused_when_the_tool_is_made() -> None:
 def test_only_a_store_that_says_so_is_more_than_unsafe() -> None:
     assert prepare(GovernanceNoteTool(OwnStore())).effect is Effect.UNSAFE
     assert not prepare(GovernanceNoteTool(OwnStore())).quick
+    boastful = OwnStore()
+    boastful.effect = "transactional"  # type: ignore[attr-defined]
+    assert prepare(GovernanceNoteTool(boastful)).effect is Effect.UNSAFE
     keyed = OwnStore()
     keyed.effect = "keyed"  # type: ignore[attr-defined]
     assert prepare(GovernanceNoteTool(keyed)).effect is Effect.KEYED
@@ -108,7 +111,7 @@ def test_input_that_is_not_a_note_for_a_proposal_writes_nothing(arguments: dict[
     assert store.notes == {}
 
 
-@pytest.mark.parametrize("limits", [{"max_notes_per_proposal": 2}, {"max_notes": 2}])
+@pytest.mark.parametrize("limits", [{"max_notes_per_proposal": 2}, {"max_notes": 2}, {"max_bytes": 6}])
 def test_a_full_store_refuses_and_keeps_what_it_has(limits: dict[str, int]) -> None:
     store = GovernanceNoteStore(**limits)
     for note in ("one", "two"):
