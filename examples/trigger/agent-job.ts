@@ -50,7 +50,8 @@ export const agentJob = task({
   // goals that write nothing.
   retry: { maxAttempts: 1 },
   run: async (payload: AgentJobPayload, { signal }): Promise<AgentRun> => {
-    const response = await fetch(new URL("/api/v1/run-task", AGENT_CORE_URL), {
+    // put together as text, so that a path in AGENT_CORE_URL (a proxy's prefix) stays
+    const response = await fetch(`${AGENT_CORE_URL.replace(/\/+$/, "")}/api/v1/run-task`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(payload),
@@ -58,8 +59,10 @@ export const agentJob = task({
     });
     if (!response.ok) {
       const reason = await refusal(response);
-      // 4xx: the request itself is wrong, and would be refused again whatever the retry policy says.
-      throw response.status < 500 ? new AbortTaskRunError(reason) : new Error(reason);
+      // Most 4xx say that the request itself is wrong, and would be refused again whatever the retry policy says; not so
+      // 408 and 429, which come from a proxy that is busy.
+      const final = response.status < 500 && response.status !== 408 && response.status !== 429;
+      throw final ? new AbortTaskRunError(reason) : new Error(reason);
     }
     const run = (await response.json()) as AgentRun;
     if (run.status === "error") {
