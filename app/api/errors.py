@@ -53,15 +53,20 @@ def status_of(kind: type[AgentCoreError]) -> HTTPStatus:
     return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
 
 
-def problem(status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None) -> Response:
-    """Build the response."""
-    body: dict[str, object] = {
+def problem_body(status: int, code: str, detail: str) -> dict[str, object]:
+    """Return the members that every problem document has."""
+    return {
         "type": f"urn:llm-agent-core:problem:{code}",
         "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "code": code,
     }
+
+
+def problem(status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None) -> Response:
+    """Build the response."""
+    body = problem_body(status, code, detail)
     if fields:
         body["errors"] = fields
     return Response(msgspec.json.encode(body), status, media_type=PROBLEM_TYPE)

@@ -13,6 +13,8 @@ from ..jsonvalue import BLANK
 from ..tools.base import Effect
 from ..tools.governance import PROPOSAL_ID_PATTERN
 
+MAX_BODY_BYTES = 1024 * 1024
+
 # validated by pydantic-core's Rust regex: linear time, and no trailing-newline surprise in `$`
 GOAL_PATTERN = rf"^[^\u0000]*[^{BLANK}][^\u0000]*$"
 STORABLE_PATTERN = r"^[^\u0000]*$"

@@ -8,20 +8,46 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from ..jsonvalue import MAX_DEPTH
 from ..tools.base import PreparedTool, ToolSource
-from .errors import PROBLEM_TYPE, TITLES
-from .models import GovernanceNotes, Health, Problem, RunTaskRequest, RunTaskResponse
+from .errors import PROBLEM_TYPE, problem_body
+from .models import MAX_BODY_BYTES, GovernanceNotes, Health, Problem, RunTaskRequest, RunTaskResponse
 
 DESCRIPTION = """\
 The execution core under AI orchestrators. A caller posts a goal; a language model (the offline planner by default)
 plans; tools run; every step is traced. Errors are RFC 9457 problem documents with a stable `code`."""
 
 
+MEANINGS = {
+    400: ("malformed_json", "The body is not one JSON document in UTF-8."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "The method is not allowed here; the Allow header names those that are."),
+    413: ("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes."),
+    415: (
+        "unsupported_media_type",
+        "The body is not declared as JSON. Without an Origin header, text/plain or no type at all will do.",
+    ),
+    422: (
+        "invalid_request",
+        f"The request breaks its schema, nests more than {MAX_DEPTH} levels deep, or names a tool that is not there.",
+    ),
+    500: ("internal_error", "A fault of the service."),
+    503: (
+        "notes_unavailable",
+        "The active governance_note tool has no store that can be read, or it does not answer.",
+    ),
+}
+"""What an error answer means: the code that is usual for its status, and a sentence."""
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document error answers of these statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
+        status: {
+            "description": MEANINGS[status][1],
+            "content": {PROBLEM_TYPE: {"schema": schema, "example": problem_body(status, *MEANINGS[status])}},
+        }
         for status in statuses
     }
 

@@ -25,10 +25,9 @@ from ..errors import (
 )
 from ..jsonvalue import MAX_DEPTH
 from . import errors
+from .models import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1024 * 1024
 
 _TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 

@@ -53,9 +53,10 @@ def test_every_error_answer_is_documented_as_a_problem(document: dict[str, Any])
             errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
             assert {"405", "500"} <= set(errors), path
             for answer in errors.values():
-                assert answer["content"] == {
-                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-                }
+                stated = answer["content"]["application/problem+json"]
+                assert stated["schema"] == {"$ref": "#/components/schemas/Problem"}
+                assert set(stated["example"]) == {"type", "title", "status", "detail", "code"}
+                assert answer["description"] == stated["example"]["detail"]
     assert {"400", "413", "415", "422"} <= set(document["paths"]["/api/v1/run-task"]["post"]["responses"])
 
 

@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 
 import app.errors
 from app.api.errors import STATUS, TITLES, status_of
-from app.api.strict import MAX_BODY_BYTES, parse_json
+from app.api.models import MAX_BODY_BYTES
+from app.api.strict import parse_json
 from app.config import Settings
 from app.errors import AgentCoreError, MalformedBodyError, NestingTooDeepError
 from app.jsonvalue import MAX_DEPTH
