@@ -71,7 +71,7 @@ def _checked(response: object, turn: int) -> ModelDecided:
         content=_checked_text(response.content, MAX_ANSWER_CHARS, may_be_empty=wanted > 0),
         tool_calls=tuple([_checked_call(call) for call in response.tool_calls]) if wanted else (),
         declined=response.declined and not wanted,
-        model=_checked_text(response.model, MAX_NAME_CHARS, may_be_empty=True) if response.model else None,
+        model=_checked_text(response.model, MAX_NAME_CHARS) if response.model else None,
         usage=response.usage if isinstance(response.usage, Usage) else None,
     )
 

@@ -29,7 +29,7 @@ MEANINGS = {
     ),
     422: (
         "invalid_request",
-        f"The request breaks its schema, nests more than {MAX_DEPTH} levels deep, or names a tool that is not there.",
+        f"The request breaks its schema, nests over {MAX_DEPTH} levels deep, or names an unknown tool.",
     ),
     500: ("internal_error", "A fault of the service."),
     503: (
