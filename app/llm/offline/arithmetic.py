@@ -17,7 +17,7 @@ from .expression import (
     changed,
     joined,
 )
-from .numerals import NUMBER_WORDS, denominator, is_figure, ordinal, read_numeral
+from .numerals import NUMBER_WORDS, denominator, is_figure, is_scale, ordinal, read_numeral
 from .vocabulary import (
     ANGLES,
     BILLS,
@@ -38,6 +38,7 @@ RESULT: Final = "\0"
 """Where the result of the step before belongs in an expression."""
 
 MAX_DEPTH = 40
+MAX_ITEMS = 500
 MAX_EXPONENT = 300
 """Of a number such as 6e23: a larger one is written only to break something."""
 
@@ -173,12 +174,16 @@ class Reader:
             self.take_currency()
         if denominator(self.word):
             return self.fraction("1")
+        if self.took("pi"):
+            return Value("pi")
         if not (is_figure(self.word or " ") or self.word in NUMBER_WORDS):
             raise NotArithmeticError
         digits, self.at = read_numeral(self.words, self.at)
         if denominator(self.word):
             return self.fraction(digits)
         if self.word == "and" and self.ahead() in SKIPPED and denominator(self.ahead(2)):
+            if is_scale(self.words[self.at - 1]):  # a million and a half: 1,500,000 to most
+                raise NotArithmeticError
             self.at += 2
             return Value(f"({digits} + 1/{self.taken_denominator()})")
         return Value(_bounded(digits))
@@ -248,13 +253,17 @@ class Reader:
         values = [self.expression()]
         while self.follows_figure():
             values.append(self.expression())
-            if values[-1].is_compound:
+            if values[-1].is_compound or len(values) > MAX_ITEMS:
                 raise NotArithmeticError
-        while self.word in {",", "and"} and not (len(values) > 1 and self.begins_another()):
+        while (
+            self.word in {",", "and"}
+            and len(values) <= MAX_ITEMS
+            and not (len(values) > 1 and self.begins_another())
+        ):
             self.at += 1
             self.took("and")
             values.append(self.expression())
-        if values[-1].is_compound and not all(value.is_compound for value in values):
+        if len(values) > MAX_ITEMS or (values[-1].is_compound and not all(value.is_compound for value in values)):
             raise NotArithmeticError
         return values
 

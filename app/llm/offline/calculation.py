@@ -18,6 +18,7 @@ __all__ = ["RESULT", "NotArithmeticError", "calculations"]
 
 _ASKING = lexicon(
     "what is what's whats are does do did would will calculate calc compute evaluate solve simplify work out "
+    "provide "
     "figure find determine run get give show tell how much many i need want know to the result answer value of "
     "for expression following math maths problem equation calculation : , use using tool calculator and please "
     "you we when if can something item costs me an let's let us hey number equals solution to answer "
@@ -44,11 +45,13 @@ _NO_SUM = re.compile(
 """A date, a telephone number, a share of nothing."""
 
 _CALCULATE = lexicon("calculate calc compute evaluate solve work figure math maths expression")
+_PAUSES = frozenset({",", "."})
 _UNSPACED_DASH = re.compile(r"\S[–—]|[–—]\S")
 _YES_NO = lexicon("is are was were")
 _LABEL = re.compile(r"(?:(?!me )[a-z]+ ){1,2}: ")
 _LITERAL = lexicon("+ - * / ** // ^ ( ) × ÷ − √ % . , !") | {"pi", "⋅", *"⁴⁵⁶⁷⁸⁹½¼¾⅓⅔⅛"}
 _PERCENT = (["percent"], ["percentage"], ["%"])
+_TOKENS = lexicon("usdc usdt dai eth weth ether btc wbtc arb uni link comp aave")
 _NOT_COUNTED = lexicon("tens hundreds thousands millions billions dozens cents times")
 
 
@@ -71,6 +74,8 @@ def calculations(words: Words, has_result: bool = False) -> list[str]:
     end = len(words)
     while end and words.words[end - 1] in _ENDING:
         end -= 1
+        if _is_glued(words, end):
+            raise NotArithmeticError
     words = words.cut(0, end)
     text = words.text().translate(NARROW)
     if not words or (not explicit and _NO_SUM.fullmatch(text)) or _UNSPACED_DASH.search(text):
@@ -78,11 +83,18 @@ def calculations(words: Words, has_result: bool = False) -> list[str]:
     return [text] if _is_literal(words.words) else read_expressions(words.line, has_result)
 
 
+def _is_glued(words: Words, index: int) -> bool:
+    """Whether a word hangs on the number before it (the i of 4i), or is an "i" that asks for nothing."""
+    if not index or not words.words[index].isalpha():
+        return False
+    is_figures = is_figure(words.words[index - 1])
+    return is_figures and (words.words[index] == "i" or words.ends[index - 1] == words.starts[index])
+
+
 def starting_number(words: Words) -> str:
     """Return the number that a request only starts from, as in "start with 10", or ""."""
     rest = words.after(_STARTING)
-    while rest.words and rest.words[-1] in {",", "."}:
-        rest = rest.cut(0, len(rest) - 1)
+    rest = rest.without_last(_PAUSES)
     return rest.words[0] if len(rest) == 1 < len(words) and is_figure(rest.words[0]) else ""
 
 
@@ -117,7 +129,11 @@ def read_expressions(line: str, has_result: bool) -> list[str]:
             raise NotArithmeticError
     if "/100" in values[-1].text:
         _take_counted(reader)
-    if reader.word or len(reader.currencies) > 1 or not all(value.is_calculation for value in values):
+    if (
+        reader.word
+        or len(reader.currencies) > 1
+        or not all(value.is_calculation and value.text != "pi" for value in values)
+    ):
         raise NotArithmeticError
     return [value.text for value in values]
 
@@ -151,5 +167,5 @@ def _take_counted(reader: Reader) -> None:
     """Step over the noun at the very end that says what is counted: 4% of 10,000 tokens."""
     word = reader.word
     is_noun = len(word) > 3 and word.isalpha() and word[-1] == "s" and word not in _NOT_COUNTED
-    if is_noun and not reader.ahead() and is_figure(reader.words[reader.at - 1]):
+    if (is_noun or word in _TOKENS) and not reader.ahead() and is_figure(reader.words[reader.at - 1]):
         reader.at += 1

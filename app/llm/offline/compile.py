@@ -21,12 +21,16 @@ from .program import (
 )
 from .reading import reading
 from .references import (
+    aggregate,
+    combined,
     is_pointer,
     is_reference,
     means_several,
+    needs_one,
     of_calculation,
     of_search,
     places,
+    position,
     results_of_search,
     stands_for_something,
 )
@@ -61,12 +65,16 @@ class _Compilation:
         self.steps: list[Step] = []
         self.searched: Words | None = None  # the subject of the last step, if that is a search
         self.open_questions: set[int] = set()  # searches whose findings are no answer
+        self.aggregates: dict[int, str] = {}  # steps that sum up the ones before, with what they make of them
         self.start = ""  # a number that a later clause is to go on from
         self.pending: Words | None = None  # a text that a later clause may tell what to do with
 
     def run(self) -> list[Step]:
         if is_call_for_help(self.words):
             raise RefusalError(ABILITIES)
+        note = notes.text_of_next_sentence(self.words)
+        if note:
+            return [note]
         data = dictation(self.words)
         clauses = split(data.before if data else self.words)
         if len(clauses) > MAX_CLAUSES:
@@ -85,7 +93,9 @@ class _Compilation:
 
     def read(self, clause: Clause) -> None:
         words = without_politeness(clause.words)
-        if not words or (self.steps and is_presenting(words)):
+        if not words or self.read_aggregate(words):
+            return
+        if self.steps and is_presenting(words):
             return
         proposals = reading(words)
         if proposals:
@@ -134,6 +144,9 @@ class _Compilation:
         check_text(text.text(), addition.proposals)
         if text.words == [QUOTED]:
             return self.filled(unquoted(text.text()))
+        selected = self.selected(text)
+        if selected is not None:
+            return (selected,)
         if is_reference(text.line) and (self.results() or not addition.is_literal):
             return self.referred(text)
         if not addition.is_literal and (self.read_sum(text) or self.read_searched(text)):
@@ -145,7 +158,7 @@ class _Compilation:
     def last_result(self, addition: notes.Addition) -> Template:
         """Return what "search for X and add a note to PROP-..." wants noted."""
         if self.steps and isinstance(self.steps[-1], Calculation | Search) and not addition.is_literal:
-            return (len(self.steps) - 1,)
+            return self.every(self.unused())
         raise RefusalError(
             f"There is no text to add to {addition.proposals[0]}; nothing was written. {HOW_TO_ADD}"
         )
@@ -168,10 +181,63 @@ class _Compilation:
 
     def filled(self, text: str) -> Template:
         """Put the last result where a quoted text has a place for it, as in 'Quorum: <result>'."""
-        results = self.results()
-        if not results:
+        results, parts = self.results(), places(text)
+        if not results or len(parts) < 2:
             return (text,)
-        return interleaved(places(text), results[-1])
+        unused = self.unused()
+        if len(unused) < 2:
+            return interleaved(parts, results[-1])
+        if len(unused) != len(parts) - 1:
+            raise not_understood(self.words)
+        filled: list[str | int] = [parts[0]]
+        for index, part in zip(unused, parts[1:], strict=True):
+            filled += (index, part)
+        return tuple(item for item in filled if item != "")
+
+    def unused(self) -> list[int]:
+        """Return the results since the last notes that no later step has taken up."""
+        end = len(self.steps)
+        while end and isinstance(self.steps[end - 1], NoteAddition):
+            end -= 1
+        start = end
+        while start and not isinstance(self.steps[start - 1], NoteAddition):
+            start -= 1
+        used: set[str | int] = set()
+        for step in self.steps[start:end]:
+            used.update(step.expression if isinstance(step, Calculation) else ())
+            used.update(step.query if isinstance(step, Search) else ())
+        return [index for index in range(start, end) if index not in used]
+
+    def unused_numbers(self) -> list[int]:
+        return [index for index in self.unused() if isinstance(self.steps[index], Calculation)]
+
+    def every(self, results: list[int]) -> Template:
+        return tuple(part for index in results for part in ("; ", index))[1:]
+
+    def selected(self, words: Words) -> int | None:
+        """Return which of several results "the second" or "the sum" means; a sum is worked out first."""
+        kind, place, unused = aggregate(words.line), position(words.line), self.unused()
+        if kind and [self.aggregates.get(index, kind) for index in unused] != [kind] * len(unused):
+            raise not_understood(words)
+        if self.read_aggregate(words):
+            return len(self.steps) - 1
+        if place is None or len(unused) < 2:
+            return None
+        if unused != self.unused_numbers() or place >= len(unused):
+            raise not_understood(words)
+        return unused[place]
+
+    def read_aggregate(self, words: Words) -> bool:
+        """Work out the sum, the average or the like of at least two results."""
+        kind, numbers = aggregate(words.line), self.unused_numbers()
+        if not kind or len(numbers) < 2:
+            return False
+        expression = combined(kind, numbers)
+        if not expression:
+            raise not_understood(words)
+        self.add(Calculation(expression))
+        self.aggregates[len(self.steps) - 1] = kind
+        return True
 
     def referred(self, words: Words) -> Template:
         results = self.results()
@@ -179,12 +245,17 @@ class _Compilation:
             return (self.said(words),)
         line = words.line
         if means_several(line) and not of_calculation(line):
-            return tuple(part for index in results for part in ("; ", index))[1:]
+            return self.every(results)
         wanted = Calculation if of_calculation(line) else Search if of_search(line) else None
         found = [index for index in results if wanted is None or isinstance(self.steps[index], wanted)]
         if (not found and wanted is Calculation) or (found or results)[-1] in self.open_questions:
             raise not_understood(words)
-        return ((found or results)[-1],)
+        several = [index for index in self.unused() if wanted is None or index in found]
+        if len(several) < 2:
+            return ((found or results)[-1],)
+        if needs_one(line) or any(isinstance(self.steps[index], NoteReading) for index in several):
+            raise not_understood(words)
+        return self.every(several)
 
     def said(self, words: Words) -> str:
         """Return the statement or the context that "it" means.
@@ -210,6 +281,9 @@ class _Compilation:
             expressions = calculations(words, has_result)
         except NotArithmeticError:
             return False
+        takes_up = any(RESULT in expression for expression in expressions)
+        if takes_up and not self.start and len(self.unused_numbers()) > 1:
+            raise not_understood(words)
         last = self.start or len(self.steps) - 1
         self.start = ""
         self.add(*(Calculation(interleaved(expression.split(RESULT), last)) for expression in expressions))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .clauses import NOTE_VERBS
 from .lexicon import lexicon, listed
-from .refusals import no_text
+from .refusals import no_text, not_understood
 from .statements import is_blank
 from .words import PROPOSAL, QUOTED, Words, count, unquoted
 
@@ -25,12 +25,22 @@ _BEFORE_ID = NOTE_NOUNS.union(
         "proposal proposals id number record file log to on for under against in into at of onto with as down text"
     ),
 )
+_OUTSIDE_TEXT = listed(
+    "if unless once when whenever only later tomorrow tonight soon not never except until till after before "
+    "provided providing assuming but or and instead without twice thrice again then next every in in-case "
+    "depending pending"
+)
+CONDITIONS = frozenset(_OUTSIDE_TEXT)
+"""What says when, how or whether to write, or names another proposal; it is never the text itself."""
+
 _DICTATING = re.compile(
-    rf"{PROPOSAL} (?:(?:notes?|comments?|remarks?|governance_note|record|file|log|with|saying|that|reads"
+    rf"{PROPOSAL} (?:(?:, and|,|and|&) (?:to )?(?:the )?(?:proposals? )?{PROPOSAL} ){{0,15}}+"
+    r"(?:(?:notes?|comments?|remarks?|governance_note|record|file|log|with|saying|that|reads"
     rf"|reading|says"
     r"|stating|states|please|text|content|message|wording|words|as|follows|following|this|these|below|here|is"
     r"|a|an|the"
-    rf"|for|me|proposal|[.,&–—-]|and|{PROPOSAL}|[(\[] (?:[a-z-]+ ){{1,3}}[)\]]) )*+(?P<colon>[:：]) "
+    rf"|for me|proposal|[.,–—-]|[(\[] (?:(?!(?:{'|'.join(_OUTSIDE_TEXT)}) )[a-z-]+ ){{1,3}}[)\]]) )*+"
+    r"(?P<colon>[:：]) "
 )
 _POLITE = lexicon(
     "please kindly and then also next finally lastly afterwards after that now just first second third can could "
@@ -76,7 +86,7 @@ def dictation(words: Words) -> Dictation | None:
     """Find "add a note to PROP-...: TEXT" with its colon; everything behind that is data.
 
     Raises:
-        RefusalError: there is no text.
+        RefusalError: there is no text, or a condition in front of it.
     """
     if PROPOSAL not in words.words:
         return None
@@ -117,6 +127,8 @@ def _as_arguments(words: Words) -> Dictation | None:
         rest = words.cut(start, end)
     if rest is None or not rest or (len(rest) < 3 and rest.words[0] in _NO_TEXT):
         return None
+    if rest.words[0] in CONDITIONS | {PROPOSAL} and ":" in rest.words:
+        raise not_understood(words)
     text = rest.text()
     if match and "(" in match.group():
         text = text.removesuffix(")").rstrip()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
 LEVELS = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "//": PRODUCT, "%": PRODUCT, "mod": PRODUCT, "**": POWER}
+
+
+_FIGURE = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?")
 
 
 class NotArithmeticError(Exception):
@@ -74,6 +79,16 @@ def repeated(sign: str) -> Callable[[list[Value]], Value]:
     return apply
 
 
+def _distance(values: list[Value]) -> Value:
+    """Return how far apart two values are: the difference between 5 and 12 is 7."""
+    if len(values) != 2:
+        raise NotArithmeticError
+    if not all(_FIGURE.fullmatch(value.text) for value in values):
+        return Value(f"abs({chained('-', values).text})")
+    first, second = (Decimal(value.text.replace(",", "")) for value in values)
+    return chained("-", values if first >= second else values[::-1])
+
+
 def mean(values: list[Value]) -> Value:
     """Return the average of at least two values."""
     if len(values) < 2:
@@ -93,7 +108,7 @@ def _call(name: str) -> Callable[[list[Value]], Value]:
 AGGREGATES = {
     "SUM": repeated("+"),
     "PRODUCT": repeated("*"),
-    "DIFFERENCE": _two("-"),
+    "DIFFERENCE": _distance,
     "QUOTIENT": _two("/"),
     "MEAN": mean,
     "MAX": _call("max"),

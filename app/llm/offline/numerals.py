@@ -32,6 +32,11 @@ NUMBER_WORDS = frozenset({*_SMALL, *_SCALES})
 FRACTION_WORDS = frozenset(_FRACTIONS)
 
 
+def is_scale(word: str) -> bool:
+    """Whether `word` says how many units there are in one: million, dozen."""
+    return word in _SCALES
+
+
 def is_figure(word: str) -> bool:
     """Whether `word` is a number in digits."""
     return "0" <= word[-1] <= "9" and (word[0] == "." or "0" <= word[0] <= "9")

@@ -221,7 +221,7 @@ _SEQUELS: dict[str, Callable[[Reader, Value], Value]] = {
 ORDERS: dict[str, Callable[[Reader], Value]] = {
     "add": _add,
     "sum": _add,
-    **dict.fromkeys(("subtract", "deduct"), _subtract),
+    **dict.fromkeys(("subtract", "subract", "substract", "deduct"), _subtract),
     "multiply": _multiply,
     "divide": _divide,
     **dict.fromkeys(("split", "share"), _split),

@@ -8,7 +8,7 @@ _PHRASES = {
     "+": ("plus", "added to"),
     "-": ("minus", "take away", "less", "−", "–", "—", "negative"),
     "*": ("times", "multiplied by", "×", "·", "⋅", "∗"),
-    "/": ("divided by", "over", "÷"),
+    "/": ("divided by", "divided buy", "over", "÷"),
     "mod": ("modulo", "modulus"),
     "**": ("^", "to the power of", "raised to the power of", "to the", "raised to the", "raised to"),
     "percent": ("per cent", "percentage", "pct"),

@@ -30,11 +30,14 @@ _ASKED = re.compile(
     r"(?: governance)?(?= notes?| comments?| remarks?)) "
 )
 _NOTED = re.compile(
-    r"\b(?:notes?|noted|recorded|documented|logged|written|write down|wrote down|comments?|remarks?)\b"
+    r"\b(?:notes?|noted|recorded|documented|logged|written"
+    r"|(?:did|do|does) \w+ write|write down|wrote down|comments?|remarks?)\b"
 )
 _BARE = re.compile(rf"(?:show|list|read|display|view)(?: me)?(?: the)? {_IDS}(?:[.?!] )*$")
 _OTHER_ORDER = re.compile(
-    r"\b(?:rid|delete|remove|clear|erase|edit|change|replace|add|write(?! down)|rename|move|save|store|copy"
+    r"\b(?:rid|delete|remove|clear|erase|edit|change|replace|add|"
+    r"(?<!did people )(?<!did they )(?<!did anyone )(?<!did everyone )write(?! down)"
+    r"|rename|move|save|store|copy"
     r"|merge|send"
     r"|email|mail|forward|share|post|publish|translate|compare|sum|use|to have|(?:as|in|into) an? note|not"
     r"|don't|never"

@@ -70,6 +70,46 @@ _PLACE = re.compile(
 )
 
 
+_AGGREGATE = re.compile(
+    r"(?:(?:what|what's|whats|is|calculate|compute|find|the|their|a|as|combined|overall|grand|its) )*"
+    r"(?P<kind>sum|total|average|mean|product|difference) (?:between )?"
+    r"(?:(?:the|these|those|both|two|three|all|of|them|results?|numbers|values|answers|calculations|as|a|note|notes"
+    r"|then|and|it|instead) )*(?:[.?!] )*$"
+    r"|(?P<order>add|sum|total|multiply|average) (?:up )?(?:them|these|those|both|the two|all of them|everything"
+    r"|(?:the |both |all ){1,3}(?:two |three )?(?:results|numbers|answers|values)) (?:(?:up|together|all|both) )*"
+    r"(?:[.?!] )*$"
+)
+_OF_ONE = re.compile(r"\b(?:sum|product|difference|average|mean|quotient|remainder|percentage|percent|quorum) ")
+_KINDS = {"add": "sum", "total": "sum", "multiply": "product", "mean": "average"}
+_POSITION = re.compile(
+    r"(?:(?:only|just|the) )*(?P<place>first|second|third|fourth|fifth|last|final|former|latter) "
+    r"(?:(?:result|answer|number|one|value|calculation|figure|total) )?(?:as a note )?$"
+)
+_PLACES = {"first": 0, "former": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "latter": -1, "last": -1}
+
+
+def aggregate(line: str) -> str:
+    """Return what is to be made of several results: sum, product, difference, average; or ""."""
+    match = _AGGREGATE.match(line)
+    kind = (match["kind"] or match["order"]) if match else ""
+    return _KINDS.get(kind, kind)
+
+
+def combined(kind: str, results: list[int]) -> tuple[str | int, ...]:
+    """Return the expression for an aggregate of results; () for a difference of more than two."""
+    if kind == "difference":
+        return ("abs(", results[0], " - ", results[1], ")") if len(results) == 2 else ()
+    sign = " * " if kind == "product" else " + "
+    chain = tuple(part for index in results for part in (sign, index))[1:]
+    return ("(", *chain, f") / {len(results)}") if kind == "average" else chain
+
+
+def position(line: str) -> int | None:
+    """Return the place in a list that "the second" or "the last result" means."""
+    match = _POSITION.match(line)
+    return _PLACES.get(match["place"], -1) if match else None
+
+
 def is_reference(line: str) -> bool:
     """Whether words mean an earlier result."""
     return _REFERENCE.match(line) is not None
@@ -97,9 +137,15 @@ def means_several(line: str) -> bool:
     return _SEVERAL.search(line) is not None
 
 
+def needs_one(line: str) -> bool:
+    """Whether a reference among several results cannot be to all of them: the sum, the first, the quotient."""
+    return bool(aggregate(line)) or position(line) is not None or _OF_ONE.search(line) is not None
+
+
 def stands_for_something(line: str, after_results: bool) -> bool:
     """Whether words that are no reference speak of a result all the same, or of what is still to be found out."""
-    hanging = _HANGING.match(line) or _STILL_TO_FIND.match(line) or _FORBIDDING.search(line)
+    hanging: object = _HANGING.match(line) or _STILL_TO_FIND.match(line) or _FORBIDDING.search(line)
+    hanging = hanging or aggregate(line) or position(line) is not None
     return bool(hanging or (after_results and _IN_PASSING.search(line)))
 
 

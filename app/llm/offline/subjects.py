@@ -66,7 +66,7 @@ _QUESTION = re.compile(
     r"(?:(?:in|on|at|for|from|by|of|with|to|under|since) )?"
     r"(?:what|what's|whats|who|who's|whos|whose|whom|when|when's|whens|where|where's|wheres|why|how|how's"
     r"|hows|which"
-    r"|is|are|was|were|does|do|did|can|could|will|would|should|has|have) (?!not |nothing )"
+    r"|is|are|was|were|does|do(?= \S+ \S)|did|can|could|will|would|should|has|have) (?!not |nothing )"
 )
 _TOPIC = re.compile(
     r"(?:(?:the|a|an|current|latest|today's|todays|recent|live|tomorrow's|weekly|local|new|top|official"
@@ -82,7 +82,9 @@ _CURRENCY = lexicon(
     "ruble rubles franc francs chf won krw cad aud lira krona kronor bitcoin btc eth ether real reais"
 )
 _PERSONAL = re.compile(
-    r"\b(?:your|yours|yourself|u|mine|are you|were you|you like|(?<!how )(?<!where )do you|did you|have you"
+    r"\b(?:your|yours|yourself|u|(?<!to )mine"
+    r"|this (?:playlist|song|album|email|message)"
+    r"|are you|were you|you like|(?<!how )(?<!where )do you|did you|have you"
     r"|you do|you are|you been"
     r"|(?<!how )(?:did|do|have|should|are|can) we|am i|did i|have i|do i (?:have|owe|own)|i (?:have|spend|owe"
     r"|own|spent) (?!to )|i'm|i am|i've|on my"
@@ -206,9 +208,16 @@ def _is_personal(words: Words) -> bool:
         return True
     if words.words and (words.words[-1] in _DEICTIC or PROPOSAL in words.words):
         return True
+    if "my" in words.words and not _is_incidental(words.words):
+        return True
     if _CLOCK.match(words.line) or _PERSONAL.search(words.line):
         return True
     return bool(_YES_NO.match(words.line) and _MINE.search(words.line))
+
+
+def _is_incidental(words: list[str]) -> bool:
+    """Whether "my" only closes a question about the world: how do i get wine out of my carpet."""
+    return words[0] in {"how", "what", "which"} and "my" in words[-3:]
 
 
 def is_reckoning(words: Words) -> bool:

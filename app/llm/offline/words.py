@@ -61,6 +61,13 @@ class Words:
         span = slice(start, stop)
         return Words(self.source, self.words[span], self.starts[span], self.ends[span])
 
+    def without_last(self, dropped: frozenset[str]) -> Words:
+        """Return these words without those at the end that are in `dropped`."""
+        end = len(self.words)
+        while end and self.words[end - 1] in dropped:
+            end -= 1
+        return self.cut(0, end)
+
     def through(self, other: Words, everything: Words) -> Words:
         """Return these words, `other`, and what stands between them in `everything`."""
         start = everything.starts.index(self.starts[0])

@@ -4,6 +4,14 @@ import pytest
 from offline_run import carry_out
 
 WORKED_OUT = [
+    ("please provide the square root of 36", 6),
+    ("can you tell me the square root of pi", 1.772453850905516),
+    ("Treasury: 12.5% of 480,000 USDC", 60_000),
+    ("can you tell me what 80 divided buy 4 is", 20),
+    ("can you subract 36 from 5", -31),
+    ("difference between 5 and 12", 7),
+    ("difference of 3*3 and 20", 11),
+    ("two and a half times 4", 10),
     ("what is 12 + 30", 42),
     ("What's 7*8?", 56),
     ("calculate 144/12", 12),

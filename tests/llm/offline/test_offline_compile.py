@@ -1,5 +1,7 @@
 """Promises of the compiler that hold for any text."""
 
+from time import perf_counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,12 @@ def test_a_goal_longer_than_the_limit_is_declined() -> None:
 
 def test_a_refusal_says_what_can_be_done_instead() -> None:
     assert "I can calculate" in compile_goal("book a flight").refusal
+
+
+@pytest.mark.parametrize("part", ["!", ", ", ". ", "PROP-2025-001 and ", "2 ", "the sum ", "note ", ": "])
+@pytest.mark.parametrize("opening", ["Add a note to PROP-2025-001 saying ", "note the ", "What is ", "Add "])
+def test_a_long_repetition_takes_no_longer_than_its_length(opening: str, part: str) -> None:
+    goal = opening + part * ((MAX_CHARACTERS - len(opening)) // len(part))
+    begin = perf_counter()
+    compile_goal(goal)
+    assert perf_counter() - begin < 0.4  # a tenth of that on an idle machine; what was quadratic took longer

@@ -4,6 +4,7 @@ import pytest
 from offline_run import carry_out
 
 NOTED = [
+    ("Add note to PROP-2025-200. Approved by all.", "PROP-2025-200", "Approved by all"),
     ("Add note to PROP-2025-201: Board met", "PROP-2025-201", "Board met"),
     ("add a note to PROP-2025-202: x", "PROP-2025-202", "x"),
     ("Please add a governance note to PROP-2025-203: Quorum reached", "PROP-2025-203", "Quorum reached"),
@@ -156,6 +157,7 @@ READ = [
     ("List governance notes for PROP-2025-321", "PROP-2025-321"),
     ("Any notes on PROP-2025-322?", "PROP-2025-322"),
     ("What was recorded for PROP-2025-323?", "PROP-2025-323"),
+    ("what did people write on PROP-2025-324", "PROP-2025-324"),
 ]
 
 

@@ -4,6 +4,9 @@ import pytest
 from offline_run import carry_out
 
 LOOKED_UP = [
+    ("where is the best place to mine for gold", "where is the best place to mine for gold"),
+    ("how do i get wine out of my carpet", "how do i get wine out of my carpet"),
+    ("what is pi", "what is pi"),
     ("search for rust async runtimes", "rust async runtimes"),
     ("Search the web for Solidity audits", "Solidity audits"),
     ("look up Vitalik Buterin", "Vitalik Buterin"),

@@ -5,6 +5,58 @@ from offline_run import carry_out
 
 SEVERAL = [
     (
+        "Add a note to PROP-2025-001 and to PROP-2025-002: hi",
+        ["add PROP-2025-001: hi", "add PROP-2025-002: hi"],
+    ),
+    (
+        "Add a note to PROP-2025-001 & PROP-2025-002: hi",
+        ["add PROP-2025-001: hi", "add PROP-2025-002: hi"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the sum on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "9 + 16 = 25", "add PROP-2025-001: 25"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note their sum on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "9 + 16 = 25", "add PROP-2025-001: 25"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the average on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "(9 + 16) / 2 = 12.5", "add PROP-2025-001: 12.5"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the product on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "9 * 16 = 144", "add PROP-2025-001: 144"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the difference on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "abs(9 - 16) = 7", "add PROP-2025-001: 7"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and add them up and note the total on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "9 + 16 = 25", "add PROP-2025-001: 25"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the first on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "add PROP-2025-001: 9"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note the last result on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "add PROP-2025-001: 16"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note it on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "add PROP-2025-001: 9; 16"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and add a note to PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "add PROP-2025-001: 9; 16"],
+    ),
+    (
+        "Calculate 3*3 and 4*4 and note 'First <result>, second <result>' on PROP-2025-001",
+        ["3 * 3 = 9", "4 * 4 = 16", "add PROP-2025-001: First 9, second 16"],
+    ),
+    (
         'Add the note "Paid" to PROP-2025-249 and PROP-2025-250',
         ["add PROP-2025-249: Paid", "add PROP-2025-250: Paid"],
     ),
