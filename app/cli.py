@@ -53,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
     serve.add_argument(
         "--port",
-        type=int,
-        choices=range(65_536),
-        metavar="PORT",
+        type=_port,
         help="port to listen on (default: PORT, or 8000)",
     )
     serve.set_defaults(command=_serve)

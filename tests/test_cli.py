@@ -88,6 +88,64 @@ def test_a_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> 
     assert f"PORT={port + 1}" in err
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http", "٨٠"])
+def test_a_port_that_is_none_is_said_briefly(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", f"--port={port}"])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert "is not a port" in err
+    assert len(err) < 500
+
+
+def command(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=EMPTY,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    process = command("run", "--json", "Calculate 6*7")
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_a_terminal_without_a_letter_is_no_error() -> None:
+    process = command("run", "Add note to PROP-2025-001: 日本 \x1b[31mred", PYTHONIOENCODING="cp1252")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert b"\\u65e5\\u672c" in out
+    assert b"\x1b" not in out
+
+
+def test_ctrl_c_ends_a_run_whatever_its_tool_makes_of_it() -> None:
+    """A real SIGINT, sent to a tool that swallows the cancellation."""
+    Path(EMPTY, "stubborn_tool.py").write_text(
+        "import asyncio\n"
+        "from app.tools.base import tool_registry\n"
+        "class Stubborn:\n"
+        "    name, description, input_schema = 'math', 'Will not stop.', {'type': 'object'}\n"
+        "    async def run(self, input):\n"
+        "        print('entered', flush=True)\n"
+        "        try: await asyncio.sleep(60)\n"
+        "        except asyncio.CancelledError: pass\n"
+        "        return {'result': 1, 'expression': ''}\n"
+        "tool_registry.register(Stubborn())\n"
+    )
+    process = command("run", "Calculate 6*7", TOOL_MODULES="stubborn_tool", PYTHONPATH=EMPTY)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"entered\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
 def test_ctrl_c_ends_a_command_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -394,6 +394,22 @@ async def test_text_of_a_subclass_becomes_plain() -> None:
     assert '"output":"hi"' in (await Agent(model, []).arun("go")).model_dump_json()
 
 
+async def test_cancelling_a_run_cancels_its_model() -> None:
+    entered = asyncio.Event()
+
+    class Waiting:
+        async def complete(self, request: object) -> LLMResponse:
+            entered.set()
+            await asyncio.get_running_loop().create_future()
+            return answer()
+
+    task = asyncio.create_task(Agent(Waiting(), []).arun("go"))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_cancelling_a_run_whose_tool_swallows_it_still_cancels_the_run() -> None:
     entered = asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable
@@ -199,4 +200,5 @@ def test_the_tool_has_the_shape_of_one() -> None:
 
 def test_importing_the_tool_loads_no_database() -> None:
     script = "import sys, app.tools.web_search as w; w.WebSearchTool(); sys.exit('sqlite3' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
