@@ -98,6 +98,12 @@ def test_a_port_that_is_none_is_said_briefly(capsys: pytest.CaptureFixture[str],
     assert len(err) < 500
 
 
+def test_an_empty_host_is_not_every_interface(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--host", "", "--port", str(taken.getsockname()[1])]) == 2
+    assert "Cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
 def command(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "app.cli", *arguments],
