@@ -19,7 +19,7 @@ from .config import Settings
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    """Set the process up for serving, and leave it as it was."""
+    """Set the process up for serving; the log stays when it ends, for what is said last."""
     services: Services = app.state.services
     services.log.install()
     asyncio.get_running_loop().set_debug(app.state.settings.debug)

@@ -87,9 +87,8 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
             output = tool.run(unshared(arguments))
         else:
             output = await within(seconds, call_in_thread(tool.run, unshared(arguments)))
-        if type(output) is not dict and inspect.isawaitable(
-            output
-        ):  # of an async `run`, or handed back by a sync one
+        # of an async `run`, or handed back by a sync one
+        if type(output) is not dict and inspect.isawaitable(output):
             output = await within(seconds, _awaited(output))
     except TimeLimitError:
         raise ToolTimeoutError(f"{tool.name} did not answer within {seconds:g} s.") from None
