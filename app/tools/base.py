@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import StrEnum
 from threading import Lock
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jsonschema_rs
 from msgspec import Struct
@@ -37,12 +37,18 @@ class Effect(StrEnum):
     """Anything else: never rerun blindly."""
 
 
+OnInDoubt: TypeAlias = Literal["wait", "fail"]
+
+
 class Tool(Protocol):
     """What a user writes; there is no base class.
 
     Optional attributes: `effect` (an `Effect` or its name; default unsafe), `timeout_s` (seconds a call may
-    take; default 30), `output_schema` (JSON Schema of what `run` returns) and `quick` (True: a sync `run` is
-    called on the event loop itself and so must never block; default False: it gets a thread).
+    take; default 30), `output_schema` (JSON Schema of what `run` returns), `quick` (True: a sync `run` is
+    called on the event loop itself and so must never block; default False: it gets a thread) and `on_in_doubt`
+    ("wait", the default, or "fail": what a durable run does when a call ended without telling whether it had its
+    effect). A transactional tool may have `run_in(transaction, input)`, which is what durable runs call: its
+    effect commits together with the step.
 
     `run` may be sync or async, takes a dict that satisfies `input_schema` and returns a JSON-able dict. To refuse
     a call it raises `ToolRejected`, which promises that nothing happened; anything else it raises is recorded
@@ -62,10 +68,32 @@ class Tool(Protocol):
     def run(self, input: JsonObject, /) -> Mapping[str, object] | Awaitable[Mapping[str, object]]: ...
 
 
+class Transaction(Protocol):
+    """The transaction that records a step, open on the journal's own database: what an effect may write through.
+
+    `connection` is the database connection of whoever keeps the journal (with the stores of this package, an
+    SQLAlchemy `Connection`). It is used on the journal's thread, must not be kept, and is committed by its owner.
+    """
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def connection(self) -> Any: ...
+
+
 class PreparedTool(Struct, frozen=True):
     """A registered tool with everything that can be worked out once worked out once.
 
     `is_rerunnable`: running it twice does no harm (its effect is pure or read).
+    `run_in`: how a transactional tool runs inside the transaction that records its step; None if it cannot.
+    `on_in_doubt`: whether a run waits for a person or fails when nobody can tell if the tool had its effect.
     `check_input` and `check_output` raise `jsonschema_rs.ValidationError`.
     """
 
@@ -79,6 +107,8 @@ class PreparedTool(Struct, frozen=True):
     is_async: bool
     quick: bool
     run: Callable[[JsonObject], object]
+    run_in: Callable[[Transaction, JsonObject], object] | None
+    on_in_doubt: OnInDoubt
     check_input: Callable[[JsonValue], None]
     check_output: Callable[[JsonValue], None] | None
 
@@ -117,6 +147,8 @@ def prepare(tool: object) -> PreparedTool:
         is_async=inspect.iscoroutinefunction(run),
         quick=getattr(tool, "quick", False) is True,
         run=run,
+        run_in=_run_in(label, effect, getattr(tool, "run_in", None)),
+        on_in_doubt=_on_in_doubt(label, getattr(tool, "on_in_doubt", "wait")),
         check_input=check_input,
         check_output=None if output_schema is None else _compile(label, "output_schema", output_schema)[1],
     )
@@ -145,6 +177,22 @@ def _effect(label: str, value: object) -> Effect:
         return Effect(str(value))
     except ValueError as error:
         raise InvalidToolError(f"{label} has the effect {value!r}; it is one of {', '.join(Effect)}.") from error
+
+
+def _run_in(label: str, effect: Effect, value: object) -> Callable[[Transaction, JsonObject], object] | None:
+    if value is None or effect is not Effect.TRANSACTIONAL:
+        return None
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise InvalidToolError(f"{label} needs a `run_in(transaction, input) -> dict` that is not async.")
+    return value
+
+
+def _on_in_doubt(label: str, value: object) -> OnInDoubt:
+    if value == "wait":
+        return "wait"
+    if value == "fail":
+        return "fail"
+    raise InvalidToolError(f"{label} has on_in_doubt = {value!r}; it is 'wait' or 'fail'.")
 
 
 def _timeout(label: str, value: object) -> float:

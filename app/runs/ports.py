@@ -1,0 +1,177 @@
+"""What runs need of the world, as protocols: the store, the writer of journals, the queue, and who tells of news."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from ..tools.base import Transaction
+from .models import Claim, IdempotencyKey, Job, NewRun, Refusal, Run, RunKey, RunPage, RunStatus, StoredEvent
+
+
+class Unit:
+    """What the writer makes durable together: some events of one run that its owner appends at its head.
+
+    A unit is open (events may still be added) until the writer takes it. With `new` it also writes the run itself;
+    then `expected_seq` is 0. With `effect` it has no events yet: the effect runs inside the transaction, under a
+    savepoint of its own, and returns them. What it raises is the unit's failure, and leaves nothing behind.
+
+    `status` and `steps` are the run's after these events; a status other than running hands the claim back.
+    """
+
+    __slots__ = (
+        "done",
+        "effect",
+        "epoch",
+        "events",
+        "expected_seq",
+        "is_open",
+        "key",
+        "new",
+        "status",
+        "steps",
+    )
+
+    def __init__(
+        self,
+        key: RunKey,
+        epoch: int,
+        expected_seq: int,
+        done: Callable[[Unit, BaseException | None, bool], None],
+        *,
+        new: NewRun | None = None,
+        effect: Callable[[Transaction], list[StoredEvent]] | None = None,
+    ) -> None:
+        self.key = key
+        self.epoch = epoch
+        self.expected_seq = expected_seq
+        self.events: list[StoredEvent] = []
+        self.status: RunStatus = "running"
+        self.steps = 0
+        self.new = new
+        self.effect = effect
+        self.is_open = True
+        self.done = done
+
+
+class UnitWriter(Protocol):
+    """Commits the units of all runs of a process in groups."""
+
+    def submit(self, unit: Unit) -> None:
+        """Take a unit, on the event loop's thread. Units of one run are written in the order they came.
+
+        It stays open until the loop has nothing else to do at once. Then, on the loop's thread again,
+        `unit.done(unit, error, cancel_requested)` is called exactly once: with None when it is durable, with
+        `FencedError` when the run is no longer its owner's, with `StorageUnavailableError` when the database could
+        not be reached for too long, or with what the effect raised.
+        """
+        ...
+
+
+Created: TypeAlias = Literal["new", "replay", "mismatch"]
+
+
+class RunStore(Protocol):
+    """Keeps runs and their events. Every method raises StorageUnavailableError when the database does not answer."""
+
+    async def create(
+        self, new: NewRun, events: Sequence[StoredEvent], key: IdempotencyKey | None, job: Job | None
+    ) -> tuple[Created, str]:
+        """Write a run with its first events, its key and its job in one transaction; return once it is durable.
+
+        Returns:
+            "new" and the run's id; or, writing nothing, "replay" and the id of the run that the tenant made under
+            the same key and fingerprint, or "mismatch" and its id if the fingerprint was another.
+        """
+        ...
+
+    async def claim(
+        self, key: RunKey, owner: str, *, statuses: Sequence[RunStatus], tenant_limit: int = 0, force: bool = False
+    ) -> Claim | Refusal:
+        """Bump the run's epoch for `owner` and make it running, if its status is one of `statuses`.
+
+        A running run is refused as "held" while its owner is alive, unless `force`; nobody but its owner can be
+        mistaken for dead in an embedded process, which holds the database alone. One with `not_before` ahead is
+        refused as "too_early", and as "tenant_full" if `tenant_limit` (0: none) of its tenant's runs are running.
+        """
+        ...
+
+    async def release(self, claim: Claim, job: Job | None = None) -> bool:
+        """Hand an unfinished run back as queued, with `job` in the same transaction; False if fenced."""
+        ...
+
+    async def get(self, key: RunKey) -> Run | None: ...
+
+    async def list(
+        self, tenant: str, status: RunStatus | None, limit: int, cursor: str | None
+    ) -> RunPage:
+        """Return a page, newest first.
+
+        Raises:
+            InvalidCursorError: the cursor is none that this store gave out.
+        """
+        ...
+
+    async def events(self, key: RunKey, after: int, limit: int, max_bytes: int = 1 << 20) -> list[StoredEvent]:
+        """Return events with numbers beyond `after`, in order: at most `limit`, and no more than fit `max_bytes` of
+        text, but at least one if there is one."""
+        ...
+
+    async def request_cancel(self, key: RunKey) -> RunStatus | None:
+        """Note durably that the run is to stop, unless it has ended; return its status, None if there is no run."""
+        ...
+
+    async def cancels(self, keys: Sequence[RunKey]) -> list[RunKey]:
+        """Return those of `keys` whose cancellation was requested."""
+        ...
+
+    async def unclaimed(self, limit: int, *, orphaned_only: bool = False) -> list[Job]:
+        """Return jobs for runs that are queued, or running with an owner that is not alive; oldest first.
+
+        With `orphaned_only`, just the latter, and those past their deadline that wait for a person.
+        """
+        ...
+
+    async def beat(self, owner: str, lease_s: float) -> None:
+        """Say that `owner` is alive for another `lease_s` seconds of the database's clock."""
+        ...
+
+    async def retire(self, owner: str) -> None:
+        """Say that `owner` is no more."""
+        ...
+
+
+class RunQueue(Protocol):
+    """How a run reaches a process that executes runs. Delivery is a hint: what counts is the claim."""
+
+    def put_in(self, transaction: Transaction, job: Job) -> None:
+        """Defer a job in the transaction that writes its run; called on a database thread."""
+        ...
+
+    def wake(self, job: Job) -> None:
+        """Take note, on the event loop, that a job was deferred and is durable now."""
+        ...
+
+    async def consume(self, execute: Callable[[Job], Awaitable[float | None]], concurrency: int) -> None:
+        """Deliver jobs until cancelled, at most `concurrency` at once; higher priorities and older ones first.
+
+        `execute` returns None, or after how many seconds the job has to be delivered again. When cancelled, it
+        stops taking jobs at once and returns when those under way have ended.
+        """
+        ...
+
+
+class RunNews(Protocol):
+    """Tells who listens, in this process, that a run has new events or another status."""
+
+    def committed(self, key: RunKey, events: Sequence[StoredEvent], status: RunStatus) -> None:
+        """Tell of events that this process has made durable."""
+        ...
+
+    def changed(self, key: RunKey) -> None:
+        """Tell that another process has made something durable."""
+        ...
+
+
+Waiter: TypeAlias = Future[None]

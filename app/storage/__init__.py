@@ -1,0 +1,1 @@
+"""SQL: tables, migrations, the stores, and the writer that commits in groups."""

@@ -1,0 +1,100 @@
+"""The tables, as the newest migration leaves them. Times are microseconds since 1970 UTC, by the database's clock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+
+metadata: Final = MetaData()
+
+runs: Final = Table(
+    "runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("claims", Integer, nullable=False),
+    Column("head_seq", BigInteger, nullable=False),
+    Column("head_hash", LargeBinary, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("metadata", Text),
+    Column("cancel_requested", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("not_before", BigInteger),
+    Column("deadline_at", BigInteger),
+    Column("pruned_at", BigInteger),
+    CheckConstraint(
+        "status IN ('queued', 'running', 'waiting', 'success', 'error', 'cancelled')", name="runs_status"
+    ),
+)
+"""One row a run: who may append to it (`epoch`, `owner`), where its chain stands, and what listings need."""
+
+unfinished: Final = runs.c.status.in_(("queued", "running", "waiting"))
+
+# every query that lists runs has one of these to read
+Index("runs_newest", runs.c.tenant, runs.c.created_at, runs.c.id)
+Index("runs_newest_by_status", runs.c.tenant, runs.c.status, runs.c.created_at, runs.c.id)
+Index(
+    "runs_unfinished",
+    runs.c.status,
+    runs.c.created_at,
+    sqlite_where=text("finished_at IS NULL"),
+    postgresql_where=text("finished_at IS NULL"),
+)
+Index(
+    "runs_to_prune",
+    runs.c.finished_at,
+    sqlite_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
+    postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("prev_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("body", Text, nullable=False),
+)
+"""The journal. Rows are never changed, and go only when their whole run is pruned; triggers see to it."""
+
+notes: Final = Table(
+    "notes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("proposal_id", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("run_id", Text),
+    Column("step", Integer),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""The notes of proposals, numbered from 1 in each. Rows are never changed and never go; triggers see to it."""
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("idempotency_keys_by_run", idempotency_keys.c.tenant, idempotency_keys.c.run_id)
+Index("idempotency_keys_oldest", idempotency_keys.c.created_at)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""Who is alive, and until when unless it says so again. A process serves every tenant, so it has none."""
