@@ -11,7 +11,18 @@ AgentCoreError
 │   ├── BodyTooLargeError           body_too_large
 │   ├── NestingTooDeepError         nesting_too_deep
 │   ├── UnsupportedMediaTypeError   unsupported_media_type
-│   └── RunningLoopError            running_loop
+│   ├── RunningLoopError            running_loop
+│   ├── RunNotFoundError            run_not_found
+│   ├── RunPrunedError              run_pruned
+│   ├── RunEndedError               run_ended
+│   ├── RunNotWaitingError          run_not_waiting
+│   ├── InvalidRunError             invalid_run
+│   ├── InvalidCursorError          invalid_cursor
+│   ├── InvalidIdempotencyKeyError  invalid_idempotency_key
+│   └── IdempotencyKeyReusedError   idempotency_key_reused
+├── StorageError                the journal could not do what it promises; nothing unkept has been promised
+│   ├── StorageUnavailableError     storage_unavailable
+│   └── FencedError                 fenced
 ├── StepError                   one tool call failed; it becomes the `error` of a step and the run goes on
 │   ├── ToolUnavailableError        unknown_tool
 │   ├── ToolInputError              invalid_input
@@ -28,7 +39,10 @@ AgentCoreError
     ├── InvalidToolError            invalid_tool
     ├── DuplicateToolError          duplicate_tool
     ├── ToolModuleError             tool_module
-    └── PortInUseError              port_in_use
+    ├── PortInUseError              port_in_use
+    ├── DataInUseError              data_in_use
+    ├── DatabaseVersionError        database_version
+    └── MissingExtraError           missing_extra
 """
 
 from __future__ import annotations
@@ -115,6 +129,72 @@ class RunningLoopError(CallerError):
     code = "running_loop"
 
 
+class RunNotFoundError(CallerError):
+    """There is no run of that id."""
+
+    code = "run_not_found"
+
+
+class RunPrunedError(CallerError):
+    """The run's events were pruned; its row and the head of its chain are what is left."""
+
+    code = "run_pruned"
+
+
+class RunEndedError(CallerError):
+    """The run has ended, and nothing can be added to it."""
+
+    code = "run_ended"
+
+
+class RunNotWaitingError(CallerError):
+    """The run does not wait for anybody to say what became of that step."""
+
+    code = "run_not_waiting"
+
+
+class InvalidRunError(CallerError):
+    """A run was submitted with a priority, deadline, step limit, start time or metadata that it cannot have."""
+
+    code = "invalid_run"
+
+
+class InvalidCursorError(CallerError):
+    """The cursor is none that a listing has given out."""
+
+    code = "invalid_cursor"
+
+
+class InvalidIdempotencyKeyError(CallerError):
+    """The Idempotency-Key is empty, too long, or not of the characters a key may have."""
+
+    code = "invalid_idempotency_key"
+
+
+class IdempotencyKeyReusedError(CallerError):
+    """The Idempotency-Key was used before, for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class StorageError(AgentCoreError):
+    """The journal could not do what it promises; nothing that was not kept has been promised to anybody."""
+
+    code = "storage_error"
+
+
+class StorageUnavailableError(StorageError):
+    """The database could not be reached, or had no room, for longer than it is waited for."""
+
+    code = "storage_unavailable"
+
+
+class FencedError(StorageError):
+    """Somebody else owns the run by now; what its former owner wanted to append was refused."""
+
+    code = "fenced"
+
+
 class StepError(AgentCoreError):
     """One tool call failed. `as_text()` is what stands in the step: "code: sentence"."""
 
@@ -156,9 +236,16 @@ class ToolTimeoutError(StepError):
 
 
 class ToolFailedError(StepError):
-    """The tool raised something; whether it had an effect is unknown."""
+    """The tool raised something; whether it had an effect is unknown.
+
+    `broken_off`: it did not get as far as failing (it exited, or cancelled itself), as after a time-out.
+    """
 
     code = "tool_failed"
+
+    def __init__(self, sentence: str, *, broken_off: bool = False) -> None:
+        super().__init__(sentence)
+        self.broken_off = broken_off
 
 
 class ToolRejected(StepError):  # noqa: N818 - what a tool says, not what went wrong with it
@@ -224,3 +311,21 @@ class PortInUseError(SetupError):
     """The address the service was told to listen on is taken."""
 
     code = "port_in_use"
+
+
+class DataInUseError(SetupError):
+    """Another process serves the same data directory."""
+
+    code = "data_in_use"
+
+
+class DatabaseVersionError(SetupError):
+    """The database is newer than this program, or older and to be upgraded first."""
+
+    code = "database_version"
+
+
+class MissingExtraError(SetupError):
+    """What the settings ask for needs packages that are not installed; the message names the line that does."""
+
+    code = "missing_extra"
