@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
@@ -103,9 +102,7 @@ class RunStore(Protocol):
 
     async def get(self, key: RunKey) -> Run | None: ...
 
-    async def list(
-        self, tenant: str, status: RunStatus | None, limit: int, cursor: str | None
-    ) -> RunPage:
+    async def page(self, tenant: str, status: RunStatus | None, limit: int, cursor: str | None) -> RunPage:
         """Return a page, newest first.
 
         Raises:
@@ -115,7 +112,8 @@ class RunStore(Protocol):
 
     async def events(self, key: RunKey, after: int, limit: int, max_bytes: int = 1 << 20) -> list[StoredEvent]:
         """Return events with numbers beyond `after`, in order: at most `limit`, and no more than fit `max_bytes` of
-        text, but at least one if there is one."""
+        text, but at least one if there is one.
+        """
         ...
 
     async def request_cancel(self, key: RunKey) -> RunStatus | None:
@@ -174,4 +172,4 @@ class RunNews(Protocol):
         ...
 
 
-Waiter: TypeAlias = Future[None]
+
