@@ -10,7 +10,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-GRACE_S = 2.0
+GRACE_S = 1.0
 """How long something that was cancelled may take to clean up before it is abandoned."""
 
 

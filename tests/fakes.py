@@ -11,6 +11,8 @@ from app.llm.interface import LLMRequest, LLMResponse, ToolCall
 class ScriptedModel:
     """Gives its replies in order, and remembers what it was asked."""
 
+    is_free = False
+
     def __init__(self, *replies: object) -> None:
         self._replies = list(replies)
         self.requests: list[LLMRequest] = []

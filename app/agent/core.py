@@ -13,9 +13,10 @@ from ..llm.mock_client import MockLLMClient
 from ..llm.prompted import lift
 from ..tools.base import Tool, ToolRegistry, ToolSource
 from ..tools.builtin import default_tools
+from .endings import Limits
 from .events import Event, RunStarted
 from .journal import Journal, ListJournal
-from .loop import Limits, Loop
+from .loop import Loop
 from .planner import Planner
 from .result import AgentResult
 from .state import AgentState
@@ -58,6 +59,7 @@ class Agent:
             raise ValueError("max_steps and max_seconds must be positive.")
         self._client = MockLLMClient() if llm_client is None else llm_client
         lift(self._client)  # an object that is no client is refused here, not in the first run
+        self._is_paid = getattr(self._client, "is_free", False) is not True
         self._source = _source(tools)
         self._limits = Limits(max_steps, max_seconds)
         self._clock = clock
@@ -96,19 +98,28 @@ class Agent:
         """Yield the run's events as they happen, ending with `RunFinished`. Same arguments and errors as `run`."""
         return self.advance(AgentState(), ListJournal(), self.opening(goal, context, tools))
 
-    def opening(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> RunStarted:
-        """Check a request and return the first event of its run. Same arguments and errors as `run`."""
+    def opening(
+        self,
+        goal: str,
+        context: str | None = None,
+        tools: Sequence[str] | None = None,
+        max_steps: int | None = None,
+    ) -> RunStarted:
+        """Check a request and return the first event of its run. Same arguments and errors as `run`.
+
+        `max_steps` is the run's own limit; None is the agent's.
+        """
         check_goal(goal)
         check_context(context)
         available = self._source.snapshot()
         if tools is None:
-            return RunStarted(goal, context, tuple(available))
+            return RunStarted(goal, context, tuple(available), max_steps)
         if isinstance(tools, str) or not all(isinstance(name, str) for name in tools):
             raise TypeError("tools is a list of names here; tool objects are given to Agent(tools=[...]).")
         unknown = [name for name in tools if name not in available]
         if unknown:
             raise UnknownToolError(unknown, list(available))
-        return RunStarted(goal, context, tuple(dict.fromkeys(tools)))
+        return RunStarted(goal, context, tuple(dict.fromkeys(tools)), max_steps)
 
     def advance(
         self, state: AgentState, journal: Journal, opening: RunStarted | None = None
@@ -119,12 +130,41 @@ class Agent:
         """
         return self._loop(state, journal, opening).events()
 
-    def _loop(self, state: AgentState, journal: Journal, opening: RunStarted | None) -> Loop:
+    def loop(self, state: AgentState, journal: Journal, run_id: str, seconds: float | None = None) -> Loop:
+        """Return the loop of a run that is kept, and so can wait for somebody to settle a doubt.
+
+        `seconds` it has from now on, if that is less than the agent's own limit.
+        """
+        limits = self._limits
+        if seconds is not None and seconds < limits.max_seconds:
+            limits = Limits(limits.max_steps, seconds, by_deadline=True)
+        return self._loop(state, journal, None, limits, run_id=run_id, waits=True)
+
+    def _loop(
+        self,
+        state: AgentState,
+        journal: Journal,
+        opening: RunStarted | None,
+        limits: Limits | None = None,
+        *,
+        run_id: str | None = None,
+        waits: bool = False,
+    ) -> Loop:
         if opening is not None:
             state.apply(journal.append(opening))
         toolbox = self._toolbox_of(state)
         planner = Planner(lift(self._client), toolbox.specs)
-        return Loop(state, journal, planner, toolbox, self._limits, self._clock)
+        return Loop(
+            state,
+            journal,
+            planner,
+            toolbox,
+            limits or self._limits,
+            self._clock,
+            run_id=run_id,
+            waits=waits,
+            is_paid=self._is_paid,
+        )
 
     def _toolbox_of(self, state: AgentState) -> Toolbox:
         """Return the run's tools; a tool that has gone since the run started is simply not there."""

@@ -10,7 +10,8 @@ from msgspec import Struct
 from ..jsonvalue import JsonObject
 from ..llm.interface import ToolCall, Usage
 
-Status: TypeAlias = Literal["success", "error"]
+Status: TypeAlias = Literal["success", "error", "cancelled"]
+"""How a run ends. "cancelled" is for runs that are kept; one that lives in its caller ends with its caller."""
 
 
 class Step(Struct, frozen=True):
@@ -28,11 +29,12 @@ class Step(Struct, frozen=True):
 
 
 class RunStarted(Struct, frozen=True, tag="run.started"):
-    """The run's goal, its context, and the names of the tools in its snapshot."""
+    """The run's goal, its context, the names of the tools in its snapshot, and its own limit if it has one."""
 
     goal: str
     context: str | None
     tools: tuple[str, ...]
+    max_steps: int | None = None
 
 
 class ModelRequested(Struct, frozen=True, tag="model.requested"):
@@ -77,6 +79,28 @@ class ToolCompleted(Struct, frozen=True, tag="tool.completed"):
     effect_unknown: bool = False
 
 
+class ToolInterrupted(Struct, frozen=True, tag="tool.interrupted"):
+    """The `attempt`-th call of an intended step ended without telling whether it had its effect.
+
+    It is made again, under the same idempotency key; or, if it is `in_doubt`, the run goes no further until
+    somebody says what became of it.
+    """
+
+    step: int
+    tool: str
+    attempt: int
+    reason: str
+    in_doubt: bool
+
+
+class ToolResolved(Struct, frozen=True, tag="tool.resolved"):
+    """Somebody knows what became of a step that was in doubt: it happened, with this output, or it did not."""
+
+    step: int
+    happened: bool
+    output: JsonObject | None = None
+
+
 class RunFinished(Struct, frozen=True, tag="run.finished"):
     """The run is over. `reason` is the stable code of an error, null for a success."""
 
@@ -86,5 +110,13 @@ class RunFinished(Struct, frozen=True, tag="run.finished"):
 
 
 Event: TypeAlias = (
-    RunStarted | ModelRequested | ModelDecided | ModelRejected | ToolIntended | ToolCompleted | RunFinished
+    RunStarted
+    | ModelRequested
+    | ModelDecided
+    | ModelRejected
+    | ToolIntended
+    | ToolCompleted
+    | ToolInterrupted
+    | ToolResolved
+    | RunFinished
 )

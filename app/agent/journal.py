@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from .events import Event
+from ..errors import StepError
+from ..jsonvalue import JsonObject
+from ..tools.base import Transaction
+from .events import Event, ToolCompleted
 
 
 class Journal(Protocol):
@@ -16,6 +20,22 @@ class Journal(Protocol):
 
     async def commit(self) -> None:
         """Return when everything appended so far is durable."""
+        ...
+
+
+class TransactionalJournal(Journal, Protocol):
+    """A journal in a database, which can let a tool write there in the transaction that records its step."""
+
+    async def perform(
+        self,
+        step: int,
+        effect: Callable[[Transaction], JsonObject],
+        completed: Callable[[JsonObject | None, StepError | None], ToolCompleted],
+    ) -> ToolCompleted:
+        """Carry out an effect and record the step that came of it, both or neither; return once it is durable.
+
+        An effect that raises a StepError leaves nothing behind but the step that says so.
+        """
         ...
 
 

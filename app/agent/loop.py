@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from time import monotonic
+from uuid import uuid4
 
-from msgspec import Struct
-
-from ..errors import ModelFailedError, ModelResponseError, StepError, ToolRejected
+from ..errors import (
+    ModelFailedError,
+    StepError,
+    ToolFailedError,
+    ToolRejected,
+    ToolTimeoutError,
+)
 from ..jsonvalue import JsonObject
 from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
+from ..tools.base import Effect, PreparedTool, Transaction
+from ..tools.call import ToolCallContext, in_call
+from .endings import Limits, in_doubt, out_of_corrections, out_of_steps, out_of_time
 from .events import (
     Event,
     ModelRequested,
@@ -19,34 +27,44 @@ from .events import (
     Step,
     ToolCompleted,
     ToolIntended,
+    ToolInterrupted,
 )
 from .journal import Journal
 from .planner import MAX_CORRECTIONS, Planner
 from .state import AgentState
-from .toolbox import Toolbox, call_tool
+from .toolbox import Toolbox, call_tool, call_tool_in
 
-
-class Limits(Struct, frozen=True):
-    """What a run may use: tool calls, and seconds of wall time from the start of the loop."""
-
-    max_steps: int = 20
-    max_seconds: float = 300.0
+MAX_ATTEMPTS = 3
+"""How often a call that honours an idempotency key is made before its step is in doubt."""
 
 
 class Loop:
-    """One run on its way. It starts from a state, so that resuming is the same as starting."""
+    """One run on its way. It starts from a state, so that resuming is the same as starting.
+
+    Args:
+        run_id: what the keys of its calls begin with; None makes one up.
+        waits: whether somebody can be waited for who says what became of a step in doubt. If not, a call that was
+            broken off is a failed step of unknown effect, and a resumed run that meant to make one ends.
+        is_paid: asking the model costs something, or gives another answer the second time. Then that it is asked,
+            and what it decided, is durable before anything follows from it.
+    """
 
     __slots__ = (
         "_append",
         "_apply",
         "_clock",
         "_deadline",
+        "_is_paid",
         "_journal",
         "_limits",
+        "_max_steps",
         "_meant",
+        "_perform_in",
         "_planner",
+        "_run_id",
         "_state",
         "_toolbox",
+        "_waits",
     )
 
     def __init__(
@@ -57,6 +75,10 @@ class Loop:
         toolbox: Toolbox,
         limits: Limits,
         clock: Callable[[], datetime],
+        *,
+        run_id: str | None = None,
+        waits: bool = False,
+        is_paid: bool = False,
     ) -> None:
         self._state = state
         self._journal = journal
@@ -65,9 +87,21 @@ class Loop:
         self._planner = planner
         self._toolbox = toolbox
         self._limits = limits
+        self._max_steps = state.max_steps or limits.max_steps
         self._clock = clock
+        self._run_id = run_id
+        self._waits = waits
+        self._is_paid = is_paid
+        # only a journal in a database has it: the tool then writes in the transaction that records its step
+        self._perform_in = getattr(journal, "perform", None)
         self._meant: ToolIntended | None = None
         self._deadline = monotonic() + limits.max_seconds
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing follows until somebody has said what became of a step."""
+        doubt = self._state.doubt
+        return doubt is not None and self._state.result is None and self._policy(doubt.tool) == "wait"
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield each event as recorded, up to and including `RunFinished`."""
@@ -80,33 +114,53 @@ class Loop:
         """Bring about, record and return the one event that follows from the state.
 
         What comes next depends on nothing else, and so a resumed run asks again where it had asked, has an answer
-        that it was given, and runs what it had meant to run, if running it twice does no harm: whether anything
-        else had its effect before the run stopped, nobody here can tell.
+        that it was given, and makes a call that it had meant to make, if making it twice does no harm: whether any
+        other had its effect before the run stopped, nobody here can tell.
         """
         state = self._state
         seconds = self._deadline - monotonic()
         if state.intended is not None:
-            if state.intended is not self._meant and not self._may_rerun(state.intended):
-                return await self._finish(_in_doubt(state.intended))
-            return self._record(await self._perform(state.pending[0], seconds))
+            return await self._go_on_with(state.intended, seconds)
         if seconds <= 0:
-            return await self._finish(_out_of_time(self._limits))
+            return await self._finish(out_of_time(self._limits))
         if state.asked:
             return await self._decide(seconds)
         if state.pending:
-            if len(state.steps) >= self._limits.max_steps:
-                return await self._finish(_out_of_steps(self._limits))
+            if len(state.steps) >= self._max_steps:
+                return await self._finish(out_of_steps(self._max_steps))
             recorded = self._record(self._intend(state.pending[0]))
             self._meant = state.intended
             return recorded
         end = self._answer()
         return self._record(ModelRequested(state.turns + 1)) if end is None else await self._finish(end)
 
+    async def _go_on_with(self, intended: ToolIntended, seconds: float) -> Event:
+        """Make a call that was intended, now or before the run stopped, or say what became of it."""
+        state = self._state
+        call = state.pending[0]
+        if state.resolved is not None:
+            return self._record(self._completed(call, state.resolved.output or {}, None))
+        if state.doubt is not None:
+            return await self._finish(in_doubt(intended))
+        if intended is not self._meant and not self._may_rerun(intended):
+            if not self._waits:
+                return await self._finish(in_doubt(intended))
+            reason = f"The run had stopped while {intended.tool} was under way."
+            return self._record(
+                ToolInterrupted(intended.step, intended.tool, state.attempts + 1, reason, in_doubt=True)
+            )
+        return await self._perform(call, seconds)
+
     async def _decide(self, seconds: float) -> Event:
         try:
-            return self._record(await self._planner.next_move(self._state, seconds))
+            if self._is_paid:
+                await self._journal.commit()
+            recorded = self._record(await self._planner.next_move(self._state, seconds))
+            if self._is_paid:
+                await self._journal.commit()
+            return recorded
         except TimeLimitError:
-            return await self._finish(_out_of_time(self._limits))
+            return await self._finish(out_of_time(self._limits))
         except ModelFailedError as error:
             return await self._finish(RunFinished("error", f"The language model failed. {error}", error.code))
 
@@ -118,7 +172,7 @@ class Loop:
                 return RunFinished("error", last.content, "declined")
             return RunFinished("success", last.content)
         if isinstance(last, CorrectionMessage) and self._state.corrections > MAX_CORRECTIONS:
-            return _out_of_corrections(self._state.corrections, last.problem)
+            return out_of_corrections(self._state.corrections, last.problem)
         return None
 
     def _record(self, event: Event) -> Event:
@@ -133,7 +187,14 @@ class Loop:
 
     def _may_rerun(self, intended: ToolIntended) -> bool:
         tool = self._toolbox.tools.get(intended.tool)
-        return tool is None or tool.is_rerunnable
+        return tool is None or tool.is_rerunnable or tool.effect is Effect.KEYED or self._is_transactional(tool)
+
+    def _is_transactional(self, tool: PreparedTool) -> bool:
+        return tool.run_in is not None and self._perform_in is not None
+
+    def _policy(self, name: str) -> str:
+        tool = self._toolbox.tools.get(name)
+        return "wait" if tool is None else tool.on_in_doubt
 
     def _intend(self, call: ToolCall) -> ToolIntended | ToolCompleted:
         """Return the intent to make a call, or at once its failure if it may not be made."""
@@ -143,19 +204,60 @@ class Loop:
             return self._completed(call, None, error)
         return ToolIntended(len(self._state.steps) + 1, call.name, call.arguments)
 
-    async def _perform(self, call: ToolCall, seconds: float) -> ToolCompleted:
+    async def _perform(self, call: ToolCall, seconds: float) -> Event:
         started = monotonic()
-        rerunnable = False
+        tool: PreparedTool | None = None
         try:
             tool = self._toolbox.get(call.name)  # which may have gone since a resumed run intended the call
-            rerunnable = tool.is_rerunnable
-            if not rerunnable:
+            if self._is_transactional(tool):
+                return await self._transact(tool, call, started)
+            if not tool.is_rerunnable:
                 await self._journal.commit()  # its intent has to be durable before it can have an effect
-            output = await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
+            seconds = min(seconds, tool.timeout_s)
+            if tool.effect is Effect.PURE:
+                output = await call_tool(tool, call.arguments, seconds)
+            else:
+                with in_call(self._context()):
+                    output = await call_tool(tool, call.arguments, seconds)
         except StepError as error:
-            unknown = not rerunnable and not isinstance(error, ToolRejected)
-            return self._completed(call, None, error, monotonic() - started, effect_unknown=unknown)
-        return self._completed(call, output, None, monotonic() - started)
+            unknown = tool is not None and not tool.is_rerunnable and not isinstance(error, ToolRejected)
+            interrupted = self._interrupted(tool, error) if tool is not None and unknown else None
+            if interrupted is not None:
+                return self._record(interrupted)
+            return self._record(self._completed(call, None, error, monotonic() - started, effect_unknown=unknown))
+        return self._record(self._completed(call, output, None, monotonic() - started))
+
+    async def _transact(self, tool: PreparedTool, call: ToolCall, started: float) -> Event:
+        """Let the journal carry the tool out where it records the step: neither is there without the other."""
+
+        def effect(transaction: Transaction) -> JsonObject:
+            return call_tool_in(tool, transaction, call.arguments)
+
+        def completed(output: JsonObject | None, error: StepError | None) -> ToolCompleted:
+            return self._completed(call, output, error, monotonic() - started)
+
+        assert self._perform_in is not None
+        recorded: ToolCompleted = await self._perform_in(len(self._state.steps) + 1, effect, completed)
+        self._apply(recorded)
+        return recorded
+
+    def _context(self) -> ToolCallContext:
+        if self._run_id is None:
+            self._run_id = str(uuid4())
+        step = len(self._state.steps) + 1
+        return ToolCallContext(self._run_id, step, self._state.attempts + 1, f"{self._run_id}:{step}")
+
+    def _interrupted(self, tool: PreparedTool, error: StepError) -> ToolInterrupted | None:
+        """Return the event of a call that was broken off; None if it ended, or nobody can be waited for."""
+        if not isinstance(error, ToolTimeoutError) and not (
+            isinstance(error, ToolFailedError) and error.broken_off
+        ):
+            return None
+        attempt = self._state.attempts + 1
+        again = tool.effect is Effect.KEYED and attempt < MAX_ATTEMPTS
+        if not again and not self._waits:
+            return None
+        return ToolInterrupted(len(self._state.steps) + 1, tool.name, attempt, error.as_text(), in_doubt=not again)
 
     def _completed(
         self,
@@ -169,34 +271,3 @@ class Loop:
         text = None if error is None else error.as_text()
         step = Step(len(self._state.steps) + 1, call.name, call.arguments, output, text, self._clock())
         return ToolCompleted(step, duration_s, call.id, effect_unknown)
-
-
-def _in_doubt(intended: ToolIntended) -> RunFinished:
-    return RunFinished(
-        "error",
-        f"The run had stopped while {intended.tool} was under way in step {intended.step}. Whether that had its "
-        "effect is unknown, so it was not repeated.",
-        "in_doubt",
-    )
-
-
-def _out_of_corrections(times: int, problem: str) -> RunFinished:
-    reason = problem.partition("\n")[0]  # what follows tells the model how to answer
-    output = f"The language model gave no usable reply {times} times in a row. {reason}"
-    return RunFinished("error", output, ModelResponseError.code)
-
-
-def _out_of_steps(limits: Limits) -> RunFinished:
-    return RunFinished(
-        "error",
-        f"Stopped without an answer after {limits.max_steps} steps, the limit of this run (max_steps).",
-        "step_limit",
-    )
-
-
-def _out_of_time(limits: Limits) -> RunFinished:
-    return RunFinished(
-        "error",
-        f"Stopped without an answer after {limits.max_seconds:g} seconds, the limit of this run (max_seconds).",
-        "time_limit",
-    )

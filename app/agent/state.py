@@ -17,6 +17,8 @@ from .events import (
     Step,
     ToolCompleted,
     ToolIntended,
+    ToolInterrupted,
+    ToolResolved,
 )
 
 
@@ -26,14 +28,32 @@ class AgentState:
     Resuming is reading: `AgentState.fold(events)` is the state, and the loop goes on from it.
     """
 
-    __slots__ = ("asked", "corrections", "intended", "messages", "pending", "result", "steps", "tools", "turns")
+    __slots__ = (
+        "asked",
+        "attempts",
+        "corrections",
+        "doubt",
+        "intended",
+        "max_steps",
+        "messages",
+        "pending",
+        "resolved",
+        "result",
+        "steps",
+        "tools",
+        "turns",
+    )
 
     def __init__(self) -> None:
         self.tools: tuple[str, ...] = ()
+        self.max_steps: int | None = None
         self.messages: list[Message] = []
         self.steps: list[Step] = []
         self.pending: deque[ToolCall] = deque()
         self.intended: ToolIntended | None = None
+        self.attempts = 0
+        self.doubt: ToolInterrupted | None = None
+        self.resolved: ToolResolved | None = None
         self.asked = False
         self.turns = 0
         self.corrections = 0
@@ -53,6 +73,7 @@ class AgentState:
 
     def _started(self, event: RunStarted) -> None:
         self.tools = event.tools
+        self.max_steps = event.max_steps
         self.messages.append(UserMessage(event.goal, event.context))
 
     def _requested(self, event: ModelRequested) -> None:
@@ -72,10 +93,22 @@ class AgentState:
 
     def _intended(self, event: ToolIntended) -> None:
         self.intended = event
+        self.attempts = 0
+
+    def _interrupted(self, event: ToolInterrupted) -> None:
+        self.attempts = event.attempt
+        self.doubt = event if event.in_doubt else None
+
+    def _resolved(self, event: ToolResolved) -> None:
+        self.doubt = None
+        if event.happened:
+            self.resolved = event
+        else:
+            self.intended = None  # and so the call is still to be made
 
     def _completed(self, event: ToolCompleted) -> None:
         step = event.step
-        self.intended = None
+        self.intended = self.resolved = None
         self.pending.popleft()
         self.steps.append(step)
         self.messages.append(ToolMessage(step.tool, step.output, step.error, event.call_id))
@@ -92,6 +125,8 @@ _APPLY: dict[type[Event], Callable[[AgentState, Any], None]] = {
     ModelRejected: AgentState._rejected,
     ToolIntended: AgentState._intended,
     ToolCompleted: AgentState._completed,
+    ToolInterrupted: AgentState._interrupted,
+    ToolResolved: AgentState._resolved,
     RunFinished: AgentState._finished,
 }
 """The transitions, one for each event there is (a test holds the table against the union)."""

@@ -23,7 +23,7 @@ from ..errors import (
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unshared
 from ..llm.interface import ToolSpec
 from ..timelimit import TimeLimitError, being_cancelled, within
-from ..tools.base import PreparedTool
+from ..tools.base import PreparedTool, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +95,43 @@ async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -
     except KeyboardInterrupt:
         raise
     except ToolRejected as error:
-        code = str(error.code)  # a tool's own, and so anything
-        raise ToolRejected(_sentence(error), code if CODE.fullmatch(code) else "rejected") from error
+        raise _rejected(error) from error
     except asyncio.CancelledError as error:
         if being_cancelled():
             raise
-        raise ToolFailedError(f"{tool.name} cancelled itself.") from error
+        raise ToolFailedError(f"{tool.name} cancelled itself.", broken_off=True) from error
     except BaseException as error:  # a tool may raise SystemExit or worse; the run goes on
-        log.warning("the tool %s failed", tool.name, exc_info=error)
-        raise ToolFailedError(_describe(error)) from error
+        raise _failed(tool, error) from error
     return _checked_output(tool, output)
+
+
+def call_tool_in(tool: PreparedTool, transaction: Transaction, arguments: JsonObject) -> JsonObject:
+    """Run a transactional tool inside the transaction that will record its step; as `call_tool` otherwise.
+
+    Raises:
+        StepError: what went wrong; the transaction is to keep nothing of what the tool did.
+        Exception: an error of the database, after which the whole transaction is tried again.
+    """
+    assert tool.run_in is not None
+    try:
+        output = tool.run_in(transaction, unshared(arguments))
+    except ToolRejected as error:
+        raise _rejected(error) from error
+    except BaseException as error:
+        if isinstance(error, Exception) and transaction.will_be_retried(error):
+            raise
+        raise _failed(tool, error) from error
+    return _checked_output(tool, output)
+
+
+def _rejected(error: ToolRejected) -> ToolRejected:
+    code = str(error.code)  # a tool's own, and so anything
+    return ToolRejected(_sentence(error), code if CODE.fullmatch(code) else "rejected")
+
+
+def _failed(tool: PreparedTool, error: BaseException) -> ToolFailedError:
+    log.warning("the tool %s failed", tool.name, exc_info=error)
+    return ToolFailedError(_describe(error), broken_off=not isinstance(error, Exception))
 
 
 async def _awaited(output: Awaitable[object]) -> object:

@@ -24,6 +24,7 @@ class MockLLMClient:
 
     name = "mock"
     quick = True
+    is_free = True
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
         return self.decide(request)

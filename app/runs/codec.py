@@ -13,7 +13,7 @@ from ..agent.events import Event
 from .chain import link
 from .models import StoredEvent
 
-VERSION = 1
+VERSION: Literal[1] = 1
 """The version of the event schema. Every version that was ever written can be read: old events always fold."""
 
 

@@ -1,25 +1,32 @@
-"""What runs need of the world, as protocols: the store, the writer of journals, the queue, and who tells of news."""
+"""What runs need of the world, as protocols: the store, the writer of journals, the queue, the news."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
+from ..errors import StepError
+from ..jsonvalue import JsonObject
 from ..tools.base import Transaction
 from .models import Claim, IdempotencyKey, Job, NewRun, Refusal, Run, RunKey, RunPage, RunStatus, StoredEvent
+
+Effect: TypeAlias = Callable[[Transaction], JsonObject]
+Completion: TypeAlias = Callable[[JsonObject | None, StepError | None], list[StoredEvent]]
 
 
 class Unit:
     """What the writer makes durable together: some events of one run that its owner appends at its head.
 
     A unit is open (events may still be added) until the writer takes it. With `new` it also writes the run itself;
-    then `expected_seq` is 0. With `effect` it has no events yet: the effect runs inside the transaction, under a
-    savepoint of its own, and returns them. What it raises is the unit's failure, and leaves nothing behind.
+    then `expected_seq` is 0. With an `effect` it has no events yet: the effect of step `step` runs inside the
+    transaction, and `complete` makes the events of what it returned or of the StepError that it raised; such an
+    effect leaves nothing behind. Both may be called again when the transaction has to be tried again.
 
     `status` and `steps` are the run's after these events; a status other than running hands the claim back.
     """
 
     __slots__ = (
+        "complete",
         "done",
         "effect",
         "epoch",
@@ -29,6 +36,7 @@ class Unit:
         "key",
         "new",
         "status",
+        "step",
         "steps",
     )
 
@@ -40,7 +48,9 @@ class Unit:
         done: Callable[[Unit, BaseException | None, bool], None],
         *,
         new: NewRun | None = None,
-        effect: Callable[[Transaction], list[StoredEvent]] | None = None,
+        effect: Effect | None = None,
+        complete: Completion | None = None,
+        step: int = 0,
     ) -> None:
         self.key = key
         self.epoch = epoch
@@ -50,6 +60,8 @@ class Unit:
         self.steps = 0
         self.new = new
         self.effect = effect
+        self.complete = complete
+        self.step = step
         self.is_open = True
         self.done = done
 
@@ -62,8 +74,8 @@ class UnitWriter(Protocol):
 
         It stays open until the loop has nothing else to do at once. Then, on the loop's thread again,
         `unit.done(unit, error, cancel_requested)` is called exactly once: with None when it is durable, with
-        `FencedError` when the run is no longer its owner's, with `StorageUnavailableError` when the database could
-        not be reached for too long, or with what the effect raised.
+        `FencedError` when the run is no longer its owner's, or with `StorageUnavailableError` when the database
+        could not be reached, or had no room, for too long.
         """
         ...
 
@@ -170,6 +182,3 @@ class RunNews(Protocol):
     def changed(self, key: RunKey) -> None:
         """Tell that another process has made something durable."""
         ...
-
-
-

@@ -87,6 +87,10 @@ class Transaction(Protocol):
     @property
     def connection(self) -> Any: ...
 
+    def will_be_retried(self, error: Exception) -> bool:
+        """Say whether, because of this error of the database, everything in the transaction is done once more."""
+        ...
+
 
 class PreparedTool(Struct, frozen=True):
     """A registered tool with everything that can be worked out once worked out once.

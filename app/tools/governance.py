@@ -6,11 +6,11 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ..errors import InvalidProposalIdError, ToolRejected
 from ..jsonvalue import JsonObject
-from .base import Effect
+from .base import Effect, Transaction
 
 PROPOSAL_ID_PATTERN = "^[Pp][Rr][Oo][Pp]-[0-9]{4}-[0-9]{3,6}$"
 """PROP, the year, and a running number of three to six digits; case does not matter."""
@@ -31,6 +31,18 @@ class NoteStore(Protocol):
 
     def get_notes(self, proposal_id: str) -> list[str]:
         """Return the proposal's notes in the order they were added; none is an empty list."""
+        ...
+
+
+class TransactionalNoteStore(NoteStore, Protocol):
+    """A store in the database of the journal: its notes commit together with the steps that add them."""
+
+    def add_note_in(self, transaction: Transaction, proposal_id: str, note: str) -> int:
+        """As `add_note`, inside the transaction that records the step."""
+        ...
+
+    def get_notes_in(self, transaction: Transaction, proposal_id: str) -> list[str]:
+        """As `get_notes`, and sees what the transaction has added."""
         ...
 
 
@@ -119,6 +131,7 @@ class GovernanceNoteTool:
             if not callable(getattr(self.store, method, None)):
                 raise TypeError(f"{type(self.store).__name__} is no note store: it has no method {method}.")
         self.effect = _effect_of(self.store)
+        self.run_in = self._run_in if _joins_transactions(self.store) else None
         # a user's own store may talk to a network; ours is a list behind a lock
         self.quick = isinstance(self.store, GovernanceNoteStore)
 
@@ -137,8 +150,22 @@ class GovernanceNoteTool:
         note = str(input["note"])
         return _then(self.store.add_note(proposal_id, note), lambda count: _added(proposal_id, note, count))
 
+    def _run_in(self, transaction: Transaction, input: JsonObject) -> JsonObject:
+        store = cast("TransactionalNoteStore", self.store)
+        proposal_id = parse_proposal_id(str(input["proposal_id"]))
+        if input.get("action") == "list":
+            return _listed(proposal_id, store.get_notes_in(transaction, proposal_id))
+        note = str(input["note"])
+        return _added(proposal_id, note, store.add_note_in(transaction, proposal_id, note))
+
+
+def _joins_transactions(store: object) -> bool:
+    return callable(getattr(store, "add_note_in", None)) and callable(getattr(store, "get_notes_in", None))
+
 
 def _effect_of(store: object) -> Effect:
+    if _joins_transactions(store):
+        return Effect.TRANSACTIONAL
     if isinstance(store, GovernanceNoteStore):
         return Effect.TRANSACTIONAL  # the note and the step that records it live and die with the same process
     return Effect.KEYED if getattr(store, "effect", None) == Effect.KEYED else Effect.UNSAFE

@@ -1,0 +1,185 @@
+"""The journal of one run: the door through which the loop's events become durable, in order, under its epoch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from ..agent.events import Event, RunFinished, ToolCompleted
+from ..errors import StepError
+from ..jsonvalue import JsonObject
+from .capping import MAX_EVENT_BYTES, cut
+from .chain import GENESIS
+from .codec import store
+from .models import Claim, NewRun, RunKey, RunStatus, StoredEvent
+from .ports import Effect, Unit, UnitWriter
+
+
+class DurableJournal:
+    """Appends to one run for as long as nobody else claims it; satisfies `TransactionalJournal`.
+
+    Once an append has failed, everything after it raises the same error: FencedError or StorageUnavailableError.
+
+    Args:
+        on_cancel: called when an append has come back with the news that the run is to stop.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_failure",
+        "_new",
+        "_on_cancel",
+        "_unit",
+        "_unsettled",
+        "_waiter",
+        "_writer",
+        "epoch",
+        "head_hash",
+        "head_seq",
+        "key",
+        "steps",
+    )
+
+    def __init__(
+        self,
+        writer: UnitWriter,
+        start: NewRun | Claim,
+        clock: Callable[[], datetime],
+        on_cancel: Callable[[], None] | None = None,
+    ) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._on_cancel = on_cancel
+        self._unit: Unit | None = None
+        self._unsettled = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self.key: RunKey = start.key
+        if isinstance(start, NewRun):
+            self._new: NewRun | None = start
+            self.epoch, self.head_seq, self.head_hash, self.steps = 1, 0, GENESIS, 0
+        else:
+            self._new = None
+            self.epoch, self.head_seq = start.epoch, start.head_seq
+            self.head_hash, self.steps = start.head_hash, start.steps
+
+    def append(self, event: Event) -> Event:
+        """Take an event and return it as it is stored: cut, if it is larger than an event may be."""
+        event, stored = self._seal(event)
+        unit = self._open_unit()
+        unit.events.append(stored)
+        self._advance(stored)
+        if type(event) is ToolCompleted:
+            self.steps += 1
+            unit.steps = self.steps
+        elif type(event) is RunFinished:
+            unit.status = event.status
+        return event
+
+    async def commit(self) -> None:
+        """Return when everything appended so far is durable."""
+        if self._unsettled:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._failure is not None:
+            raise self._failure
+
+    async def perform(
+        self,
+        step: int,
+        effect: Effect,
+        completed: Callable[[JsonObject | None, StepError | None], ToolCompleted],
+    ) -> ToolCompleted:
+        """Carry out an effect in the transaction that records its step.
+
+        A cancellation that comes meanwhile waits until the outcome is known, and is then delivered again.
+        """
+        recorded: list[ToolCompleted] = []
+
+        def complete(output: JsonObject | None, error: StepError | None) -> list[StoredEvent]:
+            event, stored = self._seal(completed(output, error))
+            assert isinstance(event, ToolCompleted)
+            recorded[:] = [event]
+            return [stored]
+
+        self._check()
+        unit = self._submit(effect=effect, complete=complete, step=step)
+        unit.is_open = False
+        self.steps += 1
+        unit.steps = self.steps
+        await self._outcome()
+        self._advance(unit.events[-1])
+        return recorded[0]
+
+    async def end(self, status: RunStatus) -> None:
+        """Hand the claim back with an unfinished status, and return when that is durable."""
+        self._open_unit().status = status
+        await self.commit()
+
+    def _seal(self, event: Event) -> tuple[Event, StoredEvent]:
+        at = self._clock()
+        stored = store(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
+        if len(stored.body) * 4 > MAX_EVENT_BYTES and len(stored.body.encode()) > MAX_EVENT_BYTES:
+            event = cut(event)
+            stored = store(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
+        return event, stored
+
+    def _advance(self, stored: StoredEvent) -> None:
+        self.head_seq, self.head_hash = stored.seq, stored.hash
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _open_unit(self) -> Unit:
+        self._check()
+        unit = self._unit
+        return unit if unit is not None and unit.is_open else self._submit()
+
+    def _submit(
+        self,
+        effect: Effect | None = None,
+        complete: Callable[[JsonObject | None, StepError | None], list[StoredEvent]] | None = None,
+        step: int = 0,
+    ) -> Unit:
+        unit = Unit(
+            self.key,
+            self.epoch,
+            self.head_seq,
+            self._settle,
+            new=self._new,
+            effect=effect,
+            complete=complete,
+            step=step,
+        )
+        unit.steps = self.steps
+        self._new = None
+        self._unit = unit
+        self._unsettled += 1
+        self._writer.submit(unit)
+        return unit
+
+    def _settle(self, unit: Unit, error: BaseException | None, cancel_requested: bool) -> None:
+        self._unsettled -= 1
+        if error is not None and self._failure is None:
+            self._failure = error
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (error is not None or not self._unsettled):
+            waiter.set_result(None)
+        if cancel_requested and unit.status == "running" and self._on_cancel is not None:
+            self._on_cancel()
+
+    async def _outcome(self) -> None:
+        """Return when all units are settled, whoever wants this task to end meanwhile."""
+        cancelled = False
+        while self._unsettled and self._failure is None:
+            try:
+                await self.commit()
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        self._check()
