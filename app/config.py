@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import ConfigurationError
@@ -21,6 +22,21 @@ class Environment(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+
+
+class ScheduledRun(BaseModel):
+    """One of SCHEDULES: a run to be submitted at each of the times of `cron` (five fields, UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    cron: str
+    goal: str
+    context: str | None = None
+    tools: tuple[str, ...] | None = None
+    priority: int = 0
+    max_steps: int | None = None
+    deadline_s: float | None = None
 
 
 class Settings(BaseSettings):
@@ -54,6 +70,26 @@ class Settings(BaseSettings):
     tool_modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules imported at start-up; each registers its tools with tool_registry."
     )
+    data_dir: Path = Field(
+        Path("data"), description="Where the SQLite database is kept, unless DATABASE_URL names another."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Postgres instead: postgresql://user:password@host:5432/name. Needs the extra postgres.",
+    )
+    run_concurrency: int = Field(64, ge=1, le=10_000, description="Runs under way at once in one process.")
+    tenant_concurrency: int = Field(
+        0, ge=0, description="Runs of one tenant under way at once in all processes; 0 is no limit."
+    )
+    retention_days: float = Field(
+        0, ge=0, le=36_500, description="Days after their end that runs keep their events; 0 keeps them for ever."
+    )
+    retention_runs: int = Field(
+        0, ge=0, description="How many of the newest ended runs keep their events; 0 keeps them all."
+    )
+    schedules: Annotated[tuple[ScheduledRun, ...], NoDecode] = Field(
+        (), description='Runs by the calendar, as JSON: [{"name": "daily", "cron": "0 6 * * *", "goal": "..."}].'
+    )
     llm_model: Literal["mock"] = Field("mock", description="The language model: mock is the offline planner.")
 
     def __init__(self, **values: Any) -> None:
@@ -77,6 +113,16 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"it starts like a JSON list but is none: {error}") from error
         return [part.strip() for part in text.split(",") if part.strip()]
+
+    @field_validator("schedules", mode="before")
+    @classmethod
+    def _schedules(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"it is no JSON list: {error}") from error
 
     @field_validator("cors_origins")
     @classmethod

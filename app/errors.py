@@ -19,7 +19,8 @@ AgentCoreError
 │   ├── InvalidRunError             invalid_run
 │   ├── InvalidCursorError          invalid_cursor
 │   ├── InvalidIdempotencyKeyError  invalid_idempotency_key
-│   └── IdempotencyKeyReusedError   idempotency_key_reused
+│   ├── IdempotencyKeyReusedError   idempotency_key_reused
+│   └── InvalidBundleError          invalid_bundle
 ├── StorageError                the journal could not do what it promises; nothing unkept has been promised
 │   ├── StorageUnavailableError     storage_unavailable
 │   └── FencedError                 fenced
@@ -175,6 +176,12 @@ class IdempotencyKeyReusedError(CallerError):
     """The Idempotency-Key was used before, for another request."""
 
     code = "idempotency_key_reused"
+
+
+class InvalidBundleError(CallerError):
+    """The file is not an exported run."""
+
+    code = "invalid_bundle"
 
 
 class StorageError(AgentCoreError):

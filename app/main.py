@@ -22,6 +22,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     """Set the process up for serving; the log stays when it ends, for what is said last."""
     services: Services = app.state.services
     services.log.install()
+    await services.start()
     asyncio.get_running_loop().set_debug(app.state.settings.debug)
     # Everything that lives as long as the process is here now; not walking it again and again halves the CPU
     # that a thousand live runs take.
@@ -29,7 +30,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    yield
+    try:
+        yield
+    finally:
+        await services.stop()
     gc.set_threshold(*thresholds)
     gc.unfreeze()
     services.log.flush()
@@ -54,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.services = services
-    add_routes(app, services.runs, services.notes, services.tools)
+    add_routes(app, services.runs, services.notes, services.tools, services.stopping)
     app.openapi_url = "/openapi.json"
     app.setup()
     errors.install(app)

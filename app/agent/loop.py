@@ -103,6 +103,19 @@ class Loop:
         doubt = self._state.doubt
         return doubt is not None and self._state.result is None and self._policy(doubt.tool) == "wait"
 
+    def leaves_open(self, *, for_good: bool) -> bool:
+        """Say whether, if the run stopped here, nobody would know if the call it is in had its effect.
+
+        `for_good`: it will not go on either, and so not make that call again under the same key.
+        """
+        state = self._state
+        intended = state.intended
+        if intended is None or state.doubt is not None or state.resolved is not None:
+            return False
+        tool = self._toolbox.tools.get(intended.tool)
+        may_be_half_done = for_good and tool is not None and tool.effect is Effect.KEYED
+        return may_be_half_done or not self._may_rerun(intended)
+
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield each event as recorded, up to and including `RunFinished`."""
         while self._state.result is None:

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from .. import errors
 from ..errors import AgentCoreError
@@ -53,6 +54,9 @@ TITLES = {
 }
 """RFC 9110's names; Python's own differ between its versions, and a title must not (RFC 9457 section 3.1)."""
 
+RETRY_AFTER_S = 5
+"""What a client is told to wait when the database does not answer; by then it has been tried for a while."""
+
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -72,12 +76,18 @@ def problem_body(status: int, code: str, detail: str) -> dict[str, object]:
     }
 
 
-def problem(status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None) -> Response:
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    fields: list[dict[str, str]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
     """Build the response."""
     body = problem_body(status, code, detail)
     if fields:
         body["errors"] = fields
-    return Response(msgspec.json.encode(body), status, media_type=PROBLEM_TYPE)
+    return Response(msgspec.json.encode(body), status, headers, PROBLEM_TYPE)
 
 
 def internal_fault() -> Response:
@@ -99,7 +109,8 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", exc_info=error)
         return internal_fault()
-    return problem(status, error.code, str(error))
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, errors.StorageError) else None
+    return problem(status, error.code, str(error), headers=headers)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
@@ -115,20 +126,30 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
 def _reason(item: dict[str, Any]) -> str:
     """Return pydantic's reason, except where it would show a person a regular expression."""
     pattern = item.get("ctx", {}).get("pattern")
-    return PATTERN_MEANINGS.get(pattern) or str(item["msg"])
+    return PATTERN_MEANINGS.get(pattern) or str(item["msg"]).removeprefix("Value error, ")
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = error.headers or {}
+    headers = dict(error.headers or {})
     detail = str(error.detail)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"There is nothing at {request.url.path[:200]}. The API is described at /docs and /openapi.json."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.method[:20]} is not allowed here; {headers.get('allow', 'nothing')} is."
+        headers["Allow"] = ", ".join(_allowed(request))
+        detail = f"{request.method[:20]} is not allowed here; {headers['Allow'] or 'nothing'} is."
     response = problem(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), detail)
     response.headers.update(headers)
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods of all routes at this address; starlette names those of the first."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 async def _on_fault(_: Request, __: Exception) -> Response:

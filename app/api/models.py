@@ -88,15 +88,42 @@ class RunTaskResponse(BaseModel):
     trace: list[StepModel]
 
 
+EXAMPLE_NOTE: JsonDict = {
+    "note": "Legal review completed",
+    "run_id": "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d",
+    "step": 1,
+    "created_at": "2026-11-22T09:30:00.123456Z",
+}
+
+
+class NoteModel(BaseModel):
+    """One note: the run and step that wrote it and when, or nulls if its store does not keep them."""
+
+    note: str
+    run_id: str | None
+    step: int | None
+    created_at: datetime | None
+
+
 class GovernanceNotes(BaseModel):
-    """The notes of a proposal, in the order they were added."""
+    """The notes of a proposal, in the order they were added; with `details` if they were asked for."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"proposal_id": "PROP-2025-001", "notes": ["Legal review completed"]}]}
+        json_schema_extra={
+            "examples": [
+                {"proposal_id": "PROP-2025-001", "notes": [EXAMPLE_NOTE["note"]]},
+                {
+                    "proposal_id": "PROP-2025-001",
+                    "notes": [EXAMPLE_NOTE["note"]],
+                    "details": [EXAMPLE_NOTE],
+                },
+            ]
+        }
     )
 
     proposal_id: str
     notes: list[str]
+    details: list[NoteModel] = Field(default_factory=list)
 
 
 class ToolModel(BaseModel):

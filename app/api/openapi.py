@@ -3,53 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from ..jsonvalue import MAX_DEPTH
 from ..tools.base import PreparedTool, ToolSource
+from . import idempotency
 from .errors import PROBLEM_TYPE, problem_body
-from .models import MAX_BODY_BYTES, GovernanceNotes, Health, Problem, RunTaskRequest, RunTaskResponse
+from .models import (
+    MAX_BODY_BYTES,
+    STORABLE_PATTERN,
+    GovernanceNotes,
+    Health,
+    Problem,
+    RunTaskRequest,
+    RunTaskResponse,
+)
+from .run_models import EventPage, RunList, RunModel, RunSubmission, TraceModel
 
 DESCRIPTION = """\
 The execution core under AI orchestrators. A caller posts a goal; a language model (the offline planner by default)
 plans; tools run; every step is traced. Errors are RFC 9457 problem documents with a stable `code`."""
 
 
-MEANINGS = {
-    400: ("malformed_json", "The body is not one JSON document in UTF-8."),
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "The method is not allowed here; the Allow header names those that are."),
-    413: ("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes."),
-    415: (
-        "unsupported_media_type",
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "malformed_json": (400, "The body is not one JSON document in UTF-8."),
+    "invalid_idempotency_key": (
+        400,
+        "The Idempotency-Key is repeated, or not 1 to 255 visible ASCII characters.",
+    ),
+    "not_found": (404, "There is nothing at this address."),
+    "run_not_found": (404, "There is no run of this id."),
+    "method_not_allowed": (
+        405,
+        "The method is not allowed here; the Allow header names those that are.",
+    ),
+    "run_ended": (409, "The run has ended."),
+    "run_not_waiting": (409, "The run does not wait for a word on this step."),
+    "run_pruned": (410, "The run's events have been pruned; its head hash is kept."),
+    "body_too_large": (413, f"The body is larger than {MAX_BODY_BYTES} bytes."),
+    "unsupported_media_type": (
+        415,
         "The body is not declared as JSON. Without an Origin header, text/plain or no type at all will do.",
     ),
-    422: (
-        "invalid_request",
+    "invalid_request": (
+        422,
         f"The request breaks its schema, nests over {MAX_DEPTH} levels deep, or names an unknown tool.",
     ),
-    500: ("internal_error", "A fault of the service."),
-    503: (
-        "notes_unavailable",
+    "invalid_run": (422, "The metadata or output holds what cannot be stored, or is too large."),
+    "invalid_cursor": (422, "The cursor is none that a listing has given out."),
+    "idempotency_key_reused": (422, "The Idempotency-Key was used before, for another request."),
+    "internal_error": (500, "A fault of the service."),
+    "notes_unavailable": (
+        503,
         "The active governance_note tool has no store that can be read, or it does not answer.",
     ),
+    "storage_unavailable": (503, "The database does not answer; nothing has been promised."),
 }
-"""What an error answer means: the code that is usual for its status, and a sentence."""
+"""What an error answer means: its status, and a sentence."""
 
+BODY_PROBLEMS = ("malformed_json", "body_too_large", "unsupported_media_type", "invalid_request")
+"""What every route with a body may answer."""
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document error answers of these statuses."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {
-            "description": MEANINGS[status][1],
-            "content": {PROBLEM_TYPE: {"schema": schema, "example": problem_body(status, *MEANINGS[status])}},
-        }
-        for status in statuses
+KEY_PROBLEMS = ("invalid_idempotency_key", "idempotency_key_reused")
+
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait, if the database is what does not answer.",
+        "schema": {"type": "integer", "minimum": 1},
     }
+}
+LOCATION = {
+    "Location": {"description": "Where the run is.", "required": True, "schema": {"type": "string"}},
+}
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Document the error answers of these codes, and those that every route has."""
+    by_status: dict[int | str, list[str]] = {}
+    for code in (*codes, "method_not_allowed", "internal_error"):
+        by_status.setdefault(PROBLEMS[code][0], []).append(code)
+    return {status: _problem(by_status[status]) for status in sorted(by_status, key=int)}
+
+
+def _problem(codes: list[str]) -> dict[str, Any]:
+    examples = {code: {"value": problem_body(PROBLEMS[code][0], code, PROBLEMS[code][1])} for code in codes}
+    answer: dict[str, Any] = {
+        "description": " Or: ".join(PROBLEMS[code][1] for code in codes),
+        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
+    }
+    if PROBLEMS[codes[0]][0] == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer["headers"] = RETRY_AFTER
+    return answer
+
+
+STORABLE_TEXT = {"type": "string", "pattern": STORABLE_PATTERN}
+STORABLE_OBJECT = {
+    "type": "object",
+    "propertyNames": {"pattern": STORABLE_PATTERN},
+    "additionalProperties": {"$ref": "#/components/schemas/StorableJson"},
+}
+STORABLE = {
+    "description": "Any JSON whose texts hold no NUL and no lone surrogate.",
+    "anyOf": [
+        STORABLE_TEXT,
+        {"type": ["number", "boolean", "null"]},
+        {"type": "array", "items": {"$ref": "#/components/schemas/StorableJson"}},
+        STORABLE_OBJECT,
+    ],
+}
+
+WITH_NULLS: tuple[type[BaseModel], ...] = (
+    RunTaskRequest,
+    RunTaskResponse,
+    GovernanceNotes,
+    Health,
+    RunSubmission,
+    RunModel,
+    RunList,
+    TraceModel,
+    EventPage,
+)
 
 
 def install(app: FastAPI, tools: ToolSource) -> None:
@@ -71,11 +149,33 @@ def _document(app: FastAPI, tool_names: list[str]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["Problem"].pop("$defs", {}))
-    for model in (RunTaskRequest, RunTaskResponse, GovernanceNotes, Health):
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]  # FastAPI's own; where we document none, there is none
+            for parameter in operation.get("parameters", ()):
+                _forget_null(parameter["schema"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    document["components"]["parameters"] = {"IdempotencyKey": idempotency.PARAMETER}
+    schemas["StorableJson"] = STORABLE
+    _branch(schemas["RunSubmission"], "metadata", "object").update(STORABLE_OBJECT)
+    _branch(schemas["Happened"], "output", "object").update(STORABLE_OBJECT)
+    for model in WITH_NULLS:
         # FastAPI drops every null from its document, and with it the "error": null of an example
         schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
-    tools = schemas["RunTaskRequest"]["properties"]["tools"]
-    for branch in tools["anyOf"]:
-        if branch.get("type") == "array":
-            branch["items"] = {"type": "string", "enum": tool_names}
+    for model in (RunTaskRequest, RunSubmission):
+        _branch(schemas[model.__name__], "tools", "array")["items"] = {"type": "string", "enum": tool_names}
     return document
+
+
+def _forget_null(schema: dict[str, Any]) -> None:
+    """Take away the null of a parameter that may be left out: in a URL or header there is none."""
+    if "anyOf" in schema:
+        schema.update(schema.pop("anyOf")[0])
+
+
+def _branch(schema: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
+    """Return what is said of a property that may be null when it is not."""
+    branches: list[dict[str, Any]] = schema["properties"][name]["anyOf"]
+    return next(branch for branch in branches if branch.get("type") == kind)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import FastAPI, Path, Response
 
 from .. import __version__
-from ..agent.result import wire_trace
 from ..jsonvalue import wire_form
-from ..runs.models import FinishedRun
+from ..runs.models import Run, RunRequest
 from ..runs.notes import NoteService
 from ..runs.service import RunService
 from ..tools.base import ToolSource
 from ..tools.governance import PROPOSAL_ID_PATTERN
+from . import idempotency, sse, wire
 from .models import GovernanceNotes, Health, RunTaskRequest, RunTaskResponse, ToolList
-from .openapi import problems
-from .strict import StrictRoute
+from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, problems
+from .parameters import Detail
+from .run_models import RunModel
+from .runs import accepted, add_run_routes
+from .strict import StrictRequest, StrictRoute
 
 PREFIX = "/api/v1"
 JSON = "application/json"
 
 
-def add_routes(app: FastAPI, runs: RunService, notes: NoteService, tools: ToolSource) -> None:
-    """Add the routes over the given services.
+def add_routes(
+    app: FastAPI,
+    runs: RunService,
+    notes: NoteService,
+    tools: ToolSource,
+    stopping: sse.Stopping | None = None,
+    heartbeat_s: float = sse.HEARTBEAT_S,
+) -> None:
+    """Add the routes over the given services; streams end when `stopping` is set.
 
     Straight onto the application: a request that has to find its way through an included router costs a quarter
     more (measured in `docs/performance.md`).
@@ -35,31 +46,55 @@ def add_routes(app: FastAPI, runs: RunService, notes: NoteService, tools: ToolSo
         f"{PREFIX}/run-task",
         summary="Carry out a goal",
         response_model=None,  # the service's values go out as bytes; nothing is validated twice
-        responses={200: {"model": RunTaskResponse}, **problems(400, 405, 413, 415, 422, 500)},
+        responses={
+            200: {"model": RunTaskResponse},
+            202: {
+                "model": RunModel,
+                "description": "The run is kept and has not ended, since it waits for a person or takes its time.",
+                "headers": LOCATION,
+            },
+            **problems(*BODY_PROBLEMS, *KEY_PROBLEMS, "run_pruned", "storage_unavailable"),
+        },
     )
-    async def run_task(task: RunTaskRequest) -> Response:
-        """Plan, run tools and answer. A run that fails is a 200 with `status: "error"` and the trace so far."""
-        run = await runs.run_task(task.goal, task.context, task.tools)
-        wire = FinishedRun(run.run_id, run.status, run.output, wire_trace(run.trace))
-        return Response(msgspec.json.encode(wire), media_type=JSON)
+    async def run_task(task: RunTaskRequest, request: StrictRequest) -> Response:
+        """Plan, run tools and answer. A run that fails is a 200 with `status: "error"` and the trace so far.
+
+        With the header `Idempotency-Key` (see `components.parameters`) it may be sent again without harm.
+        """
+        key = None
+        if request.idempotency_key is not None:
+            named = None if task.tools is None else tuple(task.tools)
+            key = idempotency.key_of(request, RunRequest(task.goal, task.context, named))
+        run = await runs.run_task(task.goal, task.context, task.tools, key=key)
+        if isinstance(run, Run):
+            return accepted(run)
+        return Response(msgspec.json.encode(wire.finished(run)), media_type=JSON)
 
     @app.get(
         PREFIX + "/governance-notes/{proposal_id}",
         summary="Read the notes of a proposal",
-        response_model=GovernanceNotes,
-        responses=problems(404, 405, 422, 500, 503),
+        response_model=None,
+        responses={
+            200: {"model": GovernanceNotes},
+            **problems("not_found", "invalid_request", "notes_unavailable", "storage_unavailable"),
+        },
     )
     async def governance_notes(
         proposal_id: Annotated[
             str,
             Path(pattern=PROPOSAL_ID_PATTERN, description="Such as PROP-2025-001.", examples=["PROP-2025-001"]),
         ],
-    ) -> GovernanceNotes:
+        detail: Detail = False,
+    ) -> Response:
         """Return the notes in the order they were added; a proposal without notes has an empty list."""
-        canonical, found = await notes.notes_of(proposal_id)
-        return GovernanceNotes(proposal_id=canonical, notes=found)
+        if not detail:
+            canonical, texts = await notes.notes_of(proposal_id)
+            return Response(msgspec.json.encode({"proposal_id": canonical, "notes": texts}), media_type=JSON)
+        canonical, found = await notes.details_of(proposal_id)
+        body = {"proposal_id": canonical, "notes": [note.note for note in found], "details": found}
+        return Response(msgspec.json.encode(body), media_type=JSON)
 
-    @app.get(f"{PREFIX}/tools", summary="List the tools", response_model=ToolList, responses=problems(405, 500))
+    @app.get(f"{PREFIX}/tools", summary="List the tools", response_model=ToolList, responses=problems())
     async def list_tools() -> dict[str, Any]:
         """Return every tool that runs may use."""
         return {"tools": [_tool(tool) for tool in tools.snapshot().values()]}
@@ -68,11 +103,13 @@ def add_routes(app: FastAPI, runs: RunService, notes: NoteService, tools: ToolSo
         f"{PREFIX}/health",
         summary="Say that the service answers",
         response_model=Health,
-        responses=problems(405, 500),
+        responses=problems(),
     )
     async def health() -> Health:
         """Return the service's name and version."""
         return Health(version=__version__)
+
+    add_run_routes(app, runs, asyncio.Event() if stopping is None else stopping, heartbeat_s)
 
 
 def _tool(tool: Any) -> dict[str, Any]:

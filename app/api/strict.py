@@ -40,9 +40,13 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class StrictRequest(Request):
-    """A request whose body has been read and parsed by our rules before FastAPI asks for it."""
+    """A request whose body has been read and parsed by our rules before FastAPI asks for it.
+
+    `idempotency_key` is the value of that header, the last one if there are several.
+    """
 
     document: object = None
+    idempotency_key: bytes | None = None
 
     async def json(self) -> Any:
         """Return what the body was parsed to."""
@@ -66,6 +70,7 @@ class StrictRequest(Request):
         # The declared type has been judged here, by other rules than FastAPI's. It takes a body without one for
         # JSON (strict_content_type is off), and is spared working it out again with the parser of e-mail headers.
         self.scope["headers"] = others
+        self.idempotency_key = headers.get(b"idempotency-key")
         try:
             self._body = await self._bounded_body(headers.get(b"content-length"))
         except ClientDisconnect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
@@ -10,6 +11,8 @@ from msgspec.structs import replace
 
 from ..agent.events import Event, ModelDecided, ModelRejected, RunFinished, RunStarted, Step, ToolCompleted
 from ..jsonvalue import JsonObject
+from .codec import store
+from .models import StoredEvent
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """How long the stored text of an event may be."""
@@ -19,6 +22,16 @@ ROOM_BYTES: Final = 96 * 1024
 planner and the edge hold those below 160 KiB."""
 
 HEAD_CHARS: Final = 2_000
+
+
+def seal(run_id: str, seq: int, prev_hash: bytes, at: datetime, event: Event) -> tuple[Event, StoredEvent]:
+    """Return the event as it is from now on, cut if it is too large, and its stored form."""
+    stored = store(run_id, seq, prev_hash, at, event)
+    # in UTF-8 a character is at most four bytes
+    if len(stored.body) * 4 > MAX_EVENT_BYTES and len(stored.body.encode()) > MAX_EVENT_BYTES:
+        event = cut(event)
+        stored = store(run_id, seq, prev_hash, at, event)
+    return event, stored
 
 
 def cut(event: Event) -> Event:

@@ -9,9 +9,8 @@ from datetime import datetime
 from ..agent.events import Event, RunFinished, ToolCompleted
 from ..errors import StepError
 from ..jsonvalue import JsonObject
-from .capping import MAX_EVENT_BYTES, cut
+from .capping import seal
 from .chain import GENESIS
-from .codec import store
 from .models import Claim, NewRun, RunKey, RunStatus, StoredEvent
 from .ports import Effect, Unit, UnitWriter
 
@@ -118,12 +117,7 @@ class DurableJournal:
         await self.commit()
 
     def _seal(self, event: Event) -> tuple[Event, StoredEvent]:
-        at = self._clock()
-        stored = store(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
-        if len(stored.body) * 4 > MAX_EVENT_BYTES and len(stored.body.encode()) > MAX_EVENT_BYTES:
-            event = cut(event)
-            stored = store(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
-        return event, stored
+        return seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event)
 
     def _advance(self, stored: StoredEvent) -> None:
         self.head_seq, self.head_hash = stored.seq, stored.hash

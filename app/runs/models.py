@@ -22,6 +22,10 @@ DEFAULT_TENANT = "default"
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 
 
+CURSOR_PATTERN = "^(0|[1-9][0-9]{0,17})_([0-9A-Za-z.~-]{1,64})$"
+"""What a cursor of a listing looks like: when the last run of the page before was created, and its id."""
+
+
 class RunKey(Struct, frozen=True):
     """What names a run: its tenant and its id."""
 
@@ -101,6 +105,29 @@ class StoredEvent(Struct, frozen=True):
     body: str
     prev_hash: bytes
     hash: bytes
+
+
+class Trace(Struct, frozen=True):
+    """A run and some of its steps, in order; `next_after` is the number to ask on with, None if there are no more.
+
+    A step in doubt is the last one, with the error "in_doubt: ...".
+    """
+
+    run: Run
+    steps: list[Step]
+    next_after: int | None
+
+
+class Note(Struct, frozen=True):
+    """A note of a proposal, the run and step that added it, and when.
+
+    None where its store does not know, and of the run where it was added outside of one.
+    """
+
+    note: str
+    run_id: str | None = None
+    step: int | None = None
+    created_at: datetime | None = None
 
 
 class FinishedRun(Struct, frozen=True):

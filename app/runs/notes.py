@@ -9,8 +9,9 @@ from typing import Any
 from ..blocking import call_in_thread
 from ..errors import NotesUnavailableError
 from ..timelimit import TimeLimitError, within
-from ..tools.base import ToolSource
+from ..tools.base import PreparedTool, ToolSource
 from ..tools.governance import GovernanceNoteTool, parse_proposal_id
+from .models import Note
 
 READ_TIMEOUT_S = 10.0
 
@@ -27,22 +28,40 @@ class NoteService:
         Raises:
             InvalidProposalIdError: the id is ill-formed.
             NotesUnavailableError: the active tool has no readable store, or the store does not answer.
+            StorageUnavailableError
         """
         canonical = parse_proposal_id(proposal_id)
+        tool, store = self._active()
+        return canonical, [str(note) for note in await _answer(tool, store.get_notes, canonical)]
+
+    async def details_of(self, proposal_id: str) -> tuple[str, list[Note]]:
+        """Return the same with what is known of each note; of most stores, that is its text.
+
+        A store that knows more has `read_notes(proposal_id) -> list[Note]`, which may be async.
+        """
+        canonical = parse_proposal_id(proposal_id)
+        tool, store = self._active()
+        if callable(getattr(store, "read_notes", None)):
+            return canonical, await _answer(tool, store.read_notes, canonical)
+        return canonical, [Note(str(note)) for note in await _answer(tool, store.get_notes, canonical)]
+
+    def _active(self) -> tuple[PreparedTool, Any]:
         tool = self._tools.snapshot().get(GovernanceNoteTool.name)
-        get_notes = getattr(getattr(tool, "source", None), "store", None)
-        get_notes = getattr(get_notes, "get_notes", None)
-        if tool is None or not callable(get_notes):
+        store = getattr(getattr(tool, "source", None), "store", None)
+        if tool is None or not callable(getattr(store, "get_notes", None)):
             raise NotesUnavailableError(
                 "The active governance_note tool has no store that notes can be read from."
             )
-        try:
-            notes = await within(READ_TIMEOUT_S, _read(get_notes, canonical, inline=tool.quick))
-        except TimeLimitError:
-            raise NotesUnavailableError(f"The note store did not answer within {READ_TIMEOUT_S:g} s.") from None
-        return canonical, [str(note) for note in notes]
+        return tool, store
 
 
-async def _read(get_notes: Callable[[str], Any], proposal_id: str, *, inline: bool) -> list[object]:
-    notes = get_notes(proposal_id) if inline else await call_in_thread(get_notes, proposal_id)
+async def _answer(tool: PreparedTool, read: Callable[[str], Any], proposal_id: str) -> list[Any]:
+    try:
+        return await within(READ_TIMEOUT_S, _read(read, proposal_id, inline=tool.quick))
+    except TimeLimitError:
+        raise NotesUnavailableError(f"The note store did not answer within {READ_TIMEOUT_S:g} s.") from None
+
+
+async def _read(read: Callable[[str], Any], proposal_id: str, *, inline: bool) -> list[Any]:
+    notes = read(proposal_id) if inline else await call_in_thread(read, proposal_id)
     return list(await notes if inspect.isawaitable(notes) else notes)

@@ -98,13 +98,15 @@ class RunStore(Protocol):
         ...
 
     async def claim(
-        self, key: RunKey, owner: str, *, statuses: Sequence[RunStatus], tenant_limit: int = 0, force: bool = False
+        self, key: RunKey, owner: str, *, statuses: Sequence[RunStatus], tenant_limit: int = 0, now: bool = False
     ) -> Claim | Refusal:
         """Bump the run's epoch for `owner` and make it running, if its status is one of `statuses`.
 
-        A running run is refused as "held" while its owner is alive, unless `force`; nobody but its owner can be
-        mistaken for dead in an embedded process, which holds the database alone. One with `not_before` ahead is
-        refused as "too_early", and as "tenant_full" if `tenant_limit` (0: none) of its tenant's runs are running.
+        A running run is refused as "held" while its owner is alive, unless that is `owner` itself, who has then let
+        go of it without handing it back (the caller sees to it that it is not at work on it). Alive is who has a
+        lease (`beat`) that has not run out; a process that holds a database alone needs none. A run with
+        `not_before` ahead is refused as "too_early" unless `now`, and as "tenant_full" if `tenant_limit` (0: none)
+        of its tenant's runs are running.
         """
         ...
 

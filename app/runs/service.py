@@ -1,43 +1,282 @@
-"""The service behind `/run-task`: carries out one goal and hands back the finished run."""
+"""What a caller can do with runs: submit, wait, read, follow, cancel, resolve."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from time import perf_counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 
-from ..agent.core import Agent
+from ..agent.core import Agent, utc_now
+from ..agent.events import RunStarted, ToolResolved
+from ..errors import (
+    FencedError,
+    IdempotencyKeyReusedError,
+    RunEndedError,
+    RunNotWaitingError,
+)
+from ..jsonvalue import JsonObject
+from .capping import seal
+from .chain import GENESIS
+from .executor import Executor
+from .feed import EventFeed
+from .held import Ended
 from .ids import new_run_id
-from .models import FinishedRun
+from .models import (
+    DEFAULT_TENANT,
+    FINISHED,
+    Claim,
+    FinishedRun,
+    IdempotencyKey,
+    Job,
+    NewRun,
+    Run,
+    RunKey,
+    RunPage,
+    RunRequest,
+    RunStatus,
+    StoredEvent,
+    Trace,
+)
+from .ports import RunQueue, RunStore
+from .requests import bounded, new_run
+from .trace import finished, not_found, pruned, trace_of
+
+MAX_OUTPUT_BYTES = 128 * 1024
+CANCEL_S = 2.0
+"""How long cancelling waits for the run to have stopped."""
 
 
 class RunService:
-    """Runs goals on one agent. It holds no run once its caller has the answer.
+    """Runs goals, and keeps them.
 
     Args:
-        agent: carries out the goals.
-        on_finished: is told of every finished run and how many seconds it took.
-        new_id: makes run ids.
+        queue: brings a run to whoever executes it.
+        executor: claims runs in this process's name.
+        executes: whether runs are carried out in this process too; else it only takes and answers.
+        wait_s: how long `run_task` waits for a run that is carried out elsewhere.
     """
 
     def __init__(
         self,
         agent: Agent,
-        on_finished: Callable[[FinishedRun, float], None] | None = None,
+        store: RunStore,
+        queue: RunQueue,
+        executor: Executor,
+        feed: EventFeed,
+        *,
+        executes: bool = True,
+        wait_s: float = 600.0,
         new_id: Callable[[], str] = new_run_id,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._agent = agent
-        self._on_finished = on_finished
+        self._store = store
+        self._queue = queue
+        self._executor = executor
+        self._feed = feed
+        self._executes = executes
+        self._wait_s = wait_s
         self._new_id = new_id
+        self._clock = clock
 
-    async def run_task(self, goal: str, context: str | None, tools: Sequence[str] | None) -> FinishedRun:
-        """Carry out a goal and wait for its end.
+    async def run_task(
+        self,
+        goal: str,
+        context: str | None = None,
+        tools: Sequence[str] | None = None,
+        *,
+        key: IdempotencyKey | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> FinishedRun | Run:
+        """Carry out a goal and wait for its end; of a run that waits for a person, return how it stands.
+
+        Under an idempotency key that was used before, return that run: its outcome, or how it stands.
 
         Raises:
             CallerError: the request cannot be carried out; nothing has run.
+            StorageError: the run could not be kept; it may have been carried out in part.
         """
-        started = perf_counter()
-        result = await self._agent.arun(goal, context, tools)
-        run = FinishedRun(self._new_id(), result.status, result.output, result.trace)
-        if self._on_finished is not None:
-            self._on_finished(run, perf_counter() - started)
+        opening = self._agent.opening(goal, context, tools)
+        here = self._executes and self._executor.has_room()
+        new = NewRun(RunKey(tenant, self._new_id()), owner=self._executor.owner if here else None)
+        if key is not None or not here:
+            return await self._kept_first(new, opening, key)
+        try:
+            return await self._outcome(new.key, await self._executor.start(new, opening))
+        except FencedError:  # another process took it for abandoned; it is in good hands
+            return await self._wait_for(new.key)
+
+    async def submit(
+        self, request: RunRequest, *, key: IdempotencyKey | None = None, tenant: str = DEFAULT_TENANT
+    ) -> Run:
+        """Keep a run and let it be carried out in its turn; return it as soon as it is durable.
+
+        Raises:
+            CallerError: the request cannot be carried out; nothing was kept.
+            IdempotencyKeyReusedError: the key belongs to another request.
+            StorageError: it is not known to be kept.
+        """
+        opening = self._agent.opening(request.goal, request.context, request.tools, request.max_steps)
+        new = new_run(RunKey(tenant, self._new_id()), request)
+        run_id, _ = await self._create(new, opening, key)
+        return await self.get(run_id, tenant)
+
+    async def get(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
+        """Return a run as it is now.
+
+        Raises:
+            RunNotFoundError
+        """
+        run = await self._store.get(RunKey(tenant, run_id))
+        if run is None:
+            raise not_found(run_id)
         return run
+
+    async def page(
+        self,
+        status: RunStatus | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> RunPage:
+        """Return runs, newest first.
+
+        Raises:
+            InvalidCursorError
+        """
+        return await self._store.page(tenant, status, limit, cursor)
+
+    async def trace(self, run_id: str, after: int = 0, limit: int = 1000, tenant: str = DEFAULT_TENANT) -> Trace:
+        """Return a run and its steps beyond number `after`, the one in doubt included.
+
+        Raises:
+            RunNotFoundError, RunPrunedError
+        """
+        return await trace_of(self._store, await self.get(run_id, tenant), after, limit)
+
+    async def events(
+        self, run_id: str, after: int = 0, limit: int = 100, tenant: str = DEFAULT_TENANT
+    ) -> tuple[Run, list[StoredEvent]]:
+        """Return a run and its stored events beyond number `after`.
+
+        Raises:
+            RunNotFoundError, RunPrunedError
+        """
+        run = await self.get(run_id, tenant)
+        if run.pruned_at is not None:
+            raise pruned(run)
+        return run, await self._store.events(RunKey(tenant, run_id), after, limit)
+
+    def follow(
+        self, run_id: str, after: int = 0, tenant: str = DEFAULT_TENANT
+    ) -> AsyncGenerator[list[StoredEvent], None]:
+        """Yield pages of stored events as they become durable, to the last one of the run.
+
+        Raises:
+            RunNotFoundError, RunPrunedError: before the first page.
+        """
+        return self._feed.follow(RunKey(tenant, run_id), after)
+
+    async def wait(self, run_id: str, seconds: float, tenant: str = DEFAULT_TENANT) -> Run:
+        """Return a run when it has ended or waits for a person, or as it is after `seconds`.
+
+        Raises:
+            RunNotFoundError
+        """
+        await self._feed.wait_ended(RunKey(tenant, run_id), seconds)
+        return await self.get(run_id, tenant)
+
+    async def cancel(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
+        """Stop a run: at once if nobody works on it, else at the tool in flight; return it as it is within 2 s.
+
+        Raises:
+            RunNotFoundError
+            RunEndedError: it had ended.
+        """
+        key = RunKey(tenant, run_id)
+        status = await self._store.request_cancel(key)
+        if status is None:
+            raise not_found(run_id)
+        if status in FINISHED:
+            raise RunEndedError(f"The run {run_id} has ended: {status}.")
+        if not self._executor.cancel(key):
+            claim = await self._store.claim(
+                key, self._executor.owner, statuses=("queued", "running", "waiting"), now=True
+            )
+            if isinstance(claim, Claim):
+                await self._executor.end_cancelled(claim)
+        return await self.wait(run_id, CANCEL_S, tenant)
+
+    async def resolve(
+        self,
+        run_id: str,
+        step: int,
+        happened: bool,
+        output: JsonObject | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Run:
+        """Say what became of the step that a run waits for, and let it go on.
+
+        A step that happened is recorded with `output`; one that did not is carried out again.
+
+        Raises:
+            RunNotFoundError
+            RunNotWaitingError: it does not wait for that step.
+            InvalidRunError: the output is no JSON object of at most MAX_OUTPUT_BYTES.
+        """
+        output = None if output is None else bounded(output, MAX_OUTPUT_BYTES, "output")
+        run = await self.get(run_id, tenant)
+        key = RunKey(tenant, run_id)
+        claim = await self._store.claim(key, self._executor.owner, statuses=("waiting",))
+        if not isinstance(claim, Claim):
+            raise RunNotWaitingError(f"The run {run_id} waits for nobody; it is {run.status}.")
+        held = await self._executor.take(claim)
+        doubt = held.state.doubt
+        if doubt is None or doubt.step != step:
+            await held.hand_back()
+            raise RunNotWaitingError(f"The run {run_id} does not wait for step {step}.")
+        held.journal.append(ToolResolved(step, happened, output))
+        await held.journal.commit()
+        job = Job(key, claim.priority)
+        if await self._store.release(claim, job):
+            self._queue.wake(job)
+        return await self.get(run_id, tenant)
+
+    async def _kept_first(self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None) -> FinishedRun | Run:
+        """Make a run durable before anything else, and wait for it, unless it was there before."""
+        run_id, is_new = await self._create(new, opening, key)
+        run_key = RunKey(new.key.tenant, run_id)
+        if not is_new:
+            return await self._standing(run_key)
+        if new.owner is None:
+            return await self._wait_for(run_key)
+        claim = await self._store.claim(run_key, new.owner, statuses=("running",))
+        if not isinstance(claim, Claim):
+            return await self._wait_for(run_key)
+        try:
+            return await self._outcome(run_key, await self._executor.resume(claim))
+        except FencedError:
+            return await self._wait_for(run_key)
+
+    async def _create(self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None) -> tuple[str, bool]:
+        """Write a run, unless there is one under the key; return its id, and whether it is new."""
+        _, stored = seal(new.key.run_id, 1, GENESIS, self._clock(), opening)
+        job = Job(new.key, new.priority, new.not_before)
+        created, run_id = await self._store.create(new, [stored], key, job if new.owner is None else None)
+        if created == "mismatch":
+            raise IdempotencyKeyReusedError(
+                f"This Idempotency-Key was used for another request, whose run is {run_id}."
+            )
+        if created == "new" and new.owner is None:
+            self._queue.wake(job)
+        return run_id, created == "new"
+
+    async def _outcome(self, key: RunKey, ended: Ended) -> FinishedRun | Run:
+        return await self.get(key.run_id, key.tenant) if ended.run is None else ended.run
+
+    async def _standing(self, key: RunKey) -> FinishedRun | Run:
+        run = await self.get(key.run_id, key.tenant)
+        return await finished(self._store, run) if run.status in FINISHED else run
+
+    async def _wait_for(self, key: RunKey) -> FinishedRun | Run:
+        await self._feed.wait_ended(key, self._wait_s)
+        return await self._standing(key)

@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them. Times are microseconds since 1970 UTC, by the database's clock."""
+"""The tables as the newest migration leaves them. Times are microseconds since 1970, by the database's clock."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ runs: Final = Table(
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'success', 'error', 'cancelled')", name="runs_status"
     ),
+    postgresql_with={"fillfactor": 70},
 )
 """One row a run: who may append to it (`epoch`, `owner`), where its chain stands, and what listings need."""
 
@@ -59,8 +60,16 @@ Index(
     postgresql_where=text("finished_at IS NULL"),
 )
 Index(
+    "runs_waiting_until",
+    runs.c.deadline_at,
+    sqlite_where=text("status = 'waiting' AND deadline_at IS NOT NULL"),
+    postgresql_where=text("status = 'waiting' AND deadline_at IS NOT NULL"),
+)
+Index(
     "runs_to_prune",
     runs.c.finished_at,
+    runs.c.tenant,
+    runs.c.id,
     sqlite_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
     postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -192,12 +192,14 @@ async def test_a_client_that_hangs_up_is_no_fault_of_ours(caplog: pytest.LogCapt
     assert not caplog.records
 
 
-def test_a_fault_outside_of_our_routes_is_a_problem_document_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_outside_of_our_routes_is_a_problem_document_too(
+    monkeypatch: pytest.MonkeyPatch, client_with: Callable[..., TestClient]
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("inside")
 
     monkeypatch.setattr("app.api.openapi.get_openapi", fail)
-    with TestClient(create_app(Settings(_env_file=None)), raise_server_exceptions=False) as client:
+    with client_with() as client:
         assert_problem(client.get("/openapi.json"), 500, "internal_error")
 
 
@@ -236,18 +238,21 @@ def test_a_wrong_address_is_a_problem_document(
     response = client.request(method, path)
     assert_problem(response, status, code)
     if status == 405:
-        assert response.headers["allow"]
+        assert response.headers["allow"] in response.json()["detail"]
+
+
+def test_all_methods_of_an_address_are_named(client: TestClient) -> None:
+    assert client.put("/api/v1/runs").headers.get_list("allow") == ["GET, POST"]
 
 
 def test_a_fault_of_ours_tells_nothing_of_the_inside(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, client_with: Callable[..., TestClient]
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("password=hunter2")
 
     monkeypatch.setattr(RunService, "run_task", fail)
-    settings = Settings(_env_file=None, cors_origins=["https://desk.example"])
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with client_with(cors_origins=["https://desk.example"]) as client:
         response = client.post(RUN, json={"goal": "x"}, headers={"origin": "https://desk.example"})
     assert_problem(response, 500, "internal_error")
     assert "hunter2" not in response.text
@@ -257,13 +262,13 @@ def test_a_fault_of_ours_tells_nothing_of_the_inside(
 
 @pytest.mark.parametrize("error", [app.errors.ModelFailedError("secret"), app.errors.ConfigurationError("secret")])
 def test_an_error_that_should_have_been_caught_is_a_fault_of_ours(
-    monkeypatch: pytest.MonkeyPatch, error: AgentCoreError
+    monkeypatch: pytest.MonkeyPatch, client_with: Callable[..., TestClient], error: AgentCoreError
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(RunService, "run_task", fail)
-    with TestClient(create_app(Settings(_env_file=None)), raise_server_exceptions=False) as client:
+    with client_with() as client:
         response = client.post(RUN, json={"goal": "x"})
     assert_problem(response, 500, "internal_error")
     assert "secret" not in response.text

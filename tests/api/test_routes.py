@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,8 +10,6 @@ from fakes import FakeTool
 from starlette.testclient import TestClient
 
 from app import __version__
-from app.config import Settings
-from app.main import create_app
 from app.tools.base import tool_registry
 from app.tools.governance import GovernanceNoteTool
 
@@ -60,6 +60,31 @@ def test_notes_come_from_the_active_tools_store(client: TestClient, store: Any) 
     assert client.get("/api/v1/governance-notes/PROP-2025-001").json()["notes"] == ["from my store: PROP-2025-001"]
 
 
+def test_details_say_who_wrote_a_note_and_when(client: TestClient) -> None:
+    goal = "Add note to PROP-2026-042: Budget approved"
+    run_id = client.post("/api/v1/run-task", json={"goal": goal}).json()["run_id"]
+    plain = {"proposal_id": "PROP-2026-042", "notes": ["Budget approved"]}
+    assert client.get("/api/v1/governance-notes/prop-2026-042").json() == plain
+    assert client.get("/api/v1/governance-notes/prop-2026-042?detail=false").json() == plain
+    detailed = client.get("/api/v1/governance-notes/prop-2026-042?detail=true").json()
+    created_at = datetime.fromisoformat(detailed["details"][0].pop("created_at"))
+    assert abs((datetime.now(UTC) - created_at).total_seconds()) < 60
+    assert detailed == {**plain, "details": [{"note": "Budget approved", "run_id": run_id, "step": 1}]}
+
+
+def test_a_store_that_keeps_only_texts_has_nulls_for_details(client: TestClient) -> None:
+    tool_registry.register(GovernanceNoteTool(store=Store()))
+    assert client.get("/api/v1/governance-notes/PROP-2025-001?detail=true").json()["details"] == [
+        {"note": "from my store: PROP-2025-001", "run_id": None, "step": None, "created_at": None}
+    ]
+
+
+@pytest.mark.parametrize("detail", ["yes", "1", "", "True", "true&detail=x"])
+def test_detail_is_true_or_false(client: TestClient, detail: str) -> None:
+    response = client.get(f"/api/v1/governance-notes/PROP-2025-001?detail={detail}")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
 def test_a_note_tool_without_a_readable_store_is_said_plainly(client: TestClient) -> None:
     tool_registry.register(FakeTool(name="governance_note"))
     response = client.get("/api/v1/governance-notes/PROP-2025-001")
@@ -86,10 +111,12 @@ def test_the_api_documents_itself(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_no_page_may_call_unless_settings_allow_its_origin(client: TestClient) -> None:
+def test_no_page_may_call_unless_settings_allow_its_origin(
+    client: TestClient, client_with: Callable[..., TestClient]
+) -> None:
     headers = {"origin": "https://desk.example", "access-control-request-method": "POST"}
     assert "access-control-allow-origin" not in client.options("/api/v1/run-task", headers=headers).headers
-    with TestClient(create_app(Settings(_env_file=None, cors_origins="https://desk.example"))) as allowed:
+    with client_with(cors_origins="https://desk.example") as allowed:
         response = allowed.options("/api/v1/run-task", headers=headers)
         assert response.headers["access-control-allow-origin"] == "https://desk.example"
         assert (

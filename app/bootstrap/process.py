@@ -1,0 +1,151 @@
+"""One process at work: what it opens, the tasks it keeps going, and the order in which all of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+from ..config import Settings
+from ..errors import StorageError
+from ..runs.executor import Executor
+from ..runs.feed import EventFeed
+from ..runs.models import IdempotencyKey, RunRequest
+from ..runs.ports import RunQueue, RunStore
+from ..runs.schedule import Scheduler
+from ..runs.service import RunService
+from ..storage.database import Database
+from ..storage.lockfile import DirectoryLock
+from ..storage.notifications import Notifier
+from ..storage.retention import prune
+from ..storage.writer import GroupWriter
+from .database import connect
+from .queue import keep_whole
+
+log = logging.getLogger(__name__)
+
+LEASE_S: Final = 6.0
+HEARTBEAT_S: Final = 2.0
+LOOK_FOR_CANCELS_S: Final = 0.5
+PRUNE_S: Final = 600.0
+GRACE_S: Final = 8.0
+"""How long runs may take to end the step they are in when the process stops; then those steps are broken off."""
+
+
+class Process:
+    """Starts and stops everything that lives as long as the process.
+
+    Args:
+        executes: whether it takes runs from the queue.
+        notifier: carries news between processes; None if there is but one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        store: RunStore,
+        queue: RunQueue,
+        writer: GroupWriter,
+        executor: Executor,
+        feed: EventFeed,
+        runs: RunService,
+        notifier: Notifier | None,
+        scheduler: Scheduler,
+        executes: bool,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._queue = queue
+        self._writer = writer
+        self._executor = executor
+        self._feed = feed
+        self._runs = runs
+        self._notifier = notifier
+        self._scheduler = scheduler
+        self._executes = executes
+        self._lock: DirectoryLock | None = None
+        self._tasks: list[asyncio.Task[object]] = []
+        self._started = False
+
+    async def start(self) -> None:
+        """Open the database and begin, unless that has been done.
+
+        Raises:
+            SetupError: it cannot be had; nothing is left open.
+        """
+        if self._started:
+            return
+        self._lock = await asyncio.to_thread(connect, self._database, self._settings)
+        self._started = True
+        self._database.attach(self._writer)
+        self._writer.start()
+        if self._notifier is not None:
+            self._keep(self._notifier.listen_forever(self._feed.changed))
+        if self._executes:
+            if not self._database.is_sqlite:
+                await self._store.beat(self._executor.owner, LEASE_S)
+                self._keep(self._again_and_again(HEARTBEAT_S, self._beat))
+            self._keep(self._queue.consume(self._executor.execute, self._settings.run_concurrency))
+            self._keep(keep_whole(self._database, self._store, self._queue))
+            self._keep(self._again_and_again(LOOK_FOR_CANCELS_S, self._look_for_cancels))
+            self._keep(self._scheduler.run_forever(self._submit))
+            if self._settings.retention_days or self._settings.retention_runs:
+                self._keep(self._again_and_again(PRUNE_S, self._prune))
+
+    async def stop(self) -> None:
+        """End everything, what others depend on last; once."""
+        if not self._started:
+            return
+        self._started = False
+        await self._executor.stop(GRACE_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._executes and not self._database.is_sqlite:
+            with suppress(StorageError):
+                await self._store.retire(self._executor.owner)
+        await self._writer.stop()
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work)
+        task.add_done_callback(_tell_of_its_end)
+        self._tasks.append(task)
+
+    async def _again_and_again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await work()
+            except StorageError as error:
+                log.warning("%s", error)
+
+    async def _beat(self) -> None:
+        await self._store.beat(self._executor.owner, LEASE_S)
+
+    async def _look_for_cancels(self) -> None:
+        held = self._executor.held
+        if held:
+            for key in await self._store.cancels(held):
+                self._executor.cancel(key)
+
+    async def _submit(self, request: RunRequest, key: IdempotencyKey, tenant: str) -> object:
+        return await self._runs.submit(request, key=key, tenant=tenant)
+
+    async def _prune(self) -> None:
+        days, keep = self._settings.retention_days, self._settings.retention_runs
+        await asyncio.to_thread(
+            prune, self._database, older_than_s=days * 86_400 if days else None, keep=keep or None
+        )
+
+
+def _tell_of_its_end(task: asyncio.Task[object]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a part of this process has died", exc_info=task.exception())

@@ -1,0 +1,128 @@
+"""Everything a process needs, put together: declared by `build_services`, alive between `start` and `stop`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+from uuid import uuid4
+
+from ..agent.core import Agent
+from ..config import Environment, ScheduledRun, Settings
+from ..errors import AgentCoreError, ToolModuleError
+from ..runs.executor import Executor
+from ..runs.feed import EventFeed
+from ..runs.models import RunRequest
+from ..runs.notes import NoteService
+from ..runs.schedule import Schedule, Scheduler
+from ..runs.service import RunService
+from ..storage.notes import SqlNoteStore
+from ..storage.notifications import Notifier
+from ..storage.runs import SqlRunStore
+from ..storage.writer import GroupWriter
+from ..telemetry.logs import Log
+from ..tools.builtin import tools_over
+from .database import declare_database
+from .process import Process
+from .queue import queue_of
+
+NEWS_POLL_S = 1.0
+"""How often a run that somebody waits for is looked at, in case the news of it got lost between processes."""
+
+
+class Services:
+    """What the adapters are given, and the process behind it.
+
+    `stopping` is set when the process has been told to end, so that what would go on for ever ends by itself.
+    """
+
+    def __init__(self, settings: Settings, *, executes: bool | None = None) -> None:
+        level = "DEBUG" if settings.debug else settings.log_level
+        self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION)
+        self.stopping = asyncio.Event()
+        database = declare_database(settings)
+        # embedded, a process does all; over Postgres it accepts and answers, and workers execute
+        executes = database.is_sqlite if executes is None else executes
+        self.tools = tools_over(SqlNoteStore(database))
+        self.agent = Agent(tools=self.tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds)
+        queue = queue_of(database)
+        store = SqlRunStore(database, queue)
+        feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S)
+        notifier = None if database.is_sqlite else Notifier(database)
+        writer = GroupWriter(database, feed, None if notifier is None else notifier.notify)
+        executor = Executor(
+            self.agent,
+            store,
+            writer,
+            owner=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
+            concurrency=settings.run_concurrency,
+            tenant_limit=settings.tenant_concurrency,
+            on_finished=self.log.run_finished,
+        )
+        self.runs = RunService(self.agent, store, queue, executor, feed, executes=executes)
+        self.notes = NoteService(self.tools)
+        self._process = Process(
+            settings,
+            database,
+            store=store,
+            queue=queue,
+            writer=writer,
+            executor=executor,
+            feed=feed,
+            runs=self.runs,
+            notifier=notifier,
+            scheduler=Scheduler([_schedule(entry) for entry in settings.schedules]),
+            executes=executes,
+        )
+
+    async def start(self) -> None:
+        """Open the database and begin to work.
+
+        Raises:
+            SetupError: the database cannot be had; nothing is left open.
+        """
+        await self._process.start()
+
+    async def stop(self) -> None:
+        """Let what is under way end or hand it back, write what is to be written, and close everything."""
+        self.stopping.set()
+        await self._process.stop()
+
+
+def build_services(settings: Settings, *, executes: bool | None = None) -> Services:
+    """Wire everything that `settings` ask for; nothing is opened yet.
+
+    `executes` says whether this process carries runs out; None is what suits the database.
+
+    Raises:
+        ToolModuleError: a module of TOOL_MODULES could not be imported.
+        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are.
+        MissingExtraError: something needs packages that are not installed.
+    """
+    for name in settings.tool_modules:
+        _import_tool_module(name)
+    return Services(settings, executes=executes)
+
+
+def _schedule(entry: ScheduledRun) -> Schedule:
+    request = RunRequest(
+        entry.goal,
+        entry.context,
+        entry.tools,
+        max_steps=entry.max_steps,
+        priority=entry.priority,
+        deadline_s=entry.deadline_s,
+        metadata={"schedule": entry.name},
+    )
+    return Schedule(entry.name, entry.cron, request)
+
+
+def _import_tool_module(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except AgentCoreError as error:
+        raise ToolModuleError(f"TOOL_MODULES: {name} could not register its tools: {error}") from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ToolModuleError(f"TOOL_MODULES: {name} could not be imported: {reason}") from error

@@ -1,0 +1,67 @@
+"""Reading the journal of the configured database, beside whoever writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..runs.models import DEFAULT_TENANT, Run, RunKey, StoredEvent
+from ..runs.ports import RunStore
+from ..runs.trace import not_found, pruned
+
+PAGE = 500
+
+
+@asynccontextmanager
+async def open_journal() -> AsyncIterator[RunStore]:
+    """Yield the runs of the database that the settings name; nothing is written to it.
+
+    Raises:
+        SetupError: there is no such database, or it is of another version.
+    """
+    from ..bootstrap.database import open_database
+    from ..config import Settings
+    from ..queues.in_process import InProcessQueue
+    from ..storage.runs import SqlRunStore
+
+    with open_database(Settings(), readonly=True) as database:
+        yield SqlRunStore(database, InProcessQueue())  # which stays empty: nothing is submitted here
+
+
+async def find(store: RunStore, run_id: str) -> Run:
+    """Return the run.
+
+    Raises:
+        RunNotFoundError: there is none of that id.
+    """
+    run = await store.get(RunKey(DEFAULT_TENANT, run_id))
+    if run is None:
+        raise not_found(run_id)
+    return run
+
+
+async def find_whole(store: RunStore, run_id: str) -> Run:
+    """Return the run, which still has its events.
+
+    Raises:
+        RunNotFoundError: there is none of that id.
+        RunPrunedError: there was one.
+    """
+    run = await find(store, run_id)
+    if run.pruned_at is not None:
+        raise pruned(run)
+    return run
+
+
+async def stored_events(store: RunStore, run: Run) -> AsyncIterator[StoredEvent]:
+    """Yield the events that `run` had when it was read, as far as they are there."""
+    after = 0
+    while after < run.events:
+        page = await store.events(RunKey(run.tenant, run.run_id), after, PAGE)
+        for event in page:
+            if event.seq > run.events:
+                return
+            yield event
+            after = event.seq
+        if not page:
+            return

@@ -1,0 +1,123 @@
+"""`serve`: the HTTP API."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from .. import __name__ as package
+from .. import __version__
+from ..errors import PortInUseError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import uvicorn
+
+    from ..config import Settings
+    from .terminal import Commands
+
+REQUESTS_S: Final = 15
+"""How long requests under way may take when the server is told to end; the runs behind them have 10 s more."""
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    serve = commands.add_parser("serve", help="serve the HTTP API")
+    serve.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
+    serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, or 8000)")
+    serve.set_defaults(command=_serve)
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; it is a number from 0 to 65535")
+    return port
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import uvicorn
+
+    from ..config import Settings
+
+    settings = Settings()
+    host = options.host or settings.host  # "" would be every interface there is
+    port = settings.port if options.port is None else options.port
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours says
+    config = uvicorn.Config(
+        f"{package}.main:app",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on who the client says it is
+        timeout_graceful_shutdown=REQUESTS_S,
+    )
+    config.load()  # builds the app: what is wrong with it is said before anything listens
+    with _listen(host, port) as listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        runner.run(_until_told_to_stop(config, listener, _greeting(settings, address)))
+    return 0
+
+
+async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, greeting: str) -> None:
+    """Open the database, which may refuse, and only then serve."""
+    import uvicorn
+
+    from ..main import app
+
+    services = app.state.services
+    loop = asyncio.get_running_loop()
+
+    class Server(uvicorn.Server):
+        """Tells the streams that they are to end, for which it would wait otherwise."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(services.stopping.set)
+            super().handle_exit(sig, frame)
+
+    await services.start()
+    try:
+        print(greeting, file=sys.stderr, flush=True)  # noqa: T201
+        await Server(config).serve(sockets=[listener])
+    finally:
+        await services.stop()
+
+
+def _greeting(settings: Settings, address: str) -> str:
+    """Return the first line of the log, in the form that the others will have."""
+    from ..config import Environment
+    from ..telemetry.logs import json_line
+
+    if settings.environment is Environment.PRODUCTION:
+        fields = {"address": address, "version": __version__, "model": settings.llm_model}
+        return json_line(time(), "INFO", __name__, "serving", fields)
+    return (
+        f"llm-agent-core {__version__} on {address} (API at /docs), model {settings.llm_model}, "
+        f"{settings.environment}. Ctrl-C stops it."
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        PortInUseError: the address is taken, not ours, or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = f" Stop the program that has the port, or choose another: PORT={port % 65_535 + 1}."
+        raise PortInUseError(f"Cannot listen on {host}, port {port}: {reason}.{hint}") from error

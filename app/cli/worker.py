@@ -1,0 +1,68 @@
+"""`worker`: a process that carries out the runs that API processes accept."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .terminal import whole_number
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from .terminal import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    worker = commands.add_parser("worker", help="carry out runs from the queue of the Postgres database")
+    worker.add_argument(
+        "--concurrency", type=whole_number(1, 10_000), metavar="N", help="runs at once (default: RUN_CONCURRENCY)"
+    )
+    worker.set_defaults(command=_worker)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from ..config import Settings
+    from ..errors import ConfigurationError
+
+    settings = Settings()
+    if options.concurrency is not None:
+        settings = settings.model_copy(update={"run_concurrency": options.concurrency})
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "DATABASE_URL: a worker shares a Postgres database with others; without one, the server carries out its "
+            "runs itself."
+        )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_work(settings))
+    return 0
+
+
+async def _work(settings: Settings) -> None:
+    """Carry out runs until the process is told to end; then hand back what is unfinished."""
+    from ..bootstrap import build_services
+
+    services = build_services(settings, executes=True)
+    services.log.install()
+    told_to_end = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
+    await services.start()
+    try:
+        print("llm-agent-core worker: waiting for runs. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
+        await told_to_end.wait()
+    finally:
+        await services.stop()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return the faster event loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

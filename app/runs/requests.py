@@ -1,0 +1,53 @@
+"""Requests for runs, checked: what is out of bounds is refused before anything is kept."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Final
+
+from ..errors import InvalidRunError
+from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
+from .models import MAX_PRIORITY, MIN_PRIORITY, NewRun, RunKey, RunRequest
+
+MAX_STEPS: Final = 1000
+MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_DEADLINE_S: Final = 30 * 86_400.0
+
+
+def new_run(key: RunKey, request: RunRequest) -> NewRun:
+    """Return what is written of a run.
+
+    Raises:
+        InvalidRunError: a value is out of bounds.
+    """
+    if not MIN_PRIORITY <= request.priority <= MAX_PRIORITY:
+        raise InvalidRunError(f"The priority is {request.priority}; it is {MIN_PRIORITY} to {MAX_PRIORITY}.")
+    if request.max_steps is not None and not 1 <= request.max_steps <= MAX_STEPS:
+        raise InvalidRunError(f"max_steps is {request.max_steps}; it is 1 to {MAX_STEPS}.")
+    if request.deadline_s is not None and not 0 < request.deadline_s <= MAX_DEADLINE_S:
+        raise InvalidRunError(f"deadline_s is {request.deadline_s}; it is above 0 and at most {MAX_DEADLINE_S:g}.")
+    if request.not_before is not None and request.not_before.tzinfo is None:
+        raise InvalidRunError("not_before needs an offset from UTC, such as 2026-11-22T09:30:00Z.")
+    metadata = request.metadata
+    return NewRun(
+        key,
+        priority=request.priority,
+        deadline_s=request.deadline_s,
+        not_before=None if request.not_before is None else request.not_before.astimezone(UTC),
+        metadata=None if metadata is None else bounded(metadata, MAX_METADATA_BYTES, "metadata"),
+    )
+
+
+def bounded(value: JsonObject, max_bytes: int, what: str) -> JsonObject:
+    """Return a copy of `value`, which is no larger than that and can be stored.
+
+    Raises:
+        InvalidRunError: it is not.
+    """
+    try:
+        copied = copy_json(value, max_bytes)
+    except NotJsonError as error:
+        raise InvalidRunError(f"The {what} cannot be stored: {error}.") from error
+    except TooLargeError as error:
+        raise InvalidRunError(f"The {what} is larger than {max_bytes} bytes.") from error
+    return copied

@@ -1,0 +1,74 @@
+"""News between the processes of one Postgres database: one NOTIFY for each group that was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NoReturn
+from uuid import uuid4
+
+from sqlalchemy import Connection, func, select
+
+from ..runs.models import RunKey
+from ..runs.ports import Unit
+from .database import Database
+
+log = logging.getLogger(__name__)
+
+CHANNEL: Final = "llm_agent_core_runs"
+
+MAX_CHARS: Final = 7_000
+"""How long a payload may be; Postgres takes less than 8,000 bytes."""
+
+PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
+
+
+class Notifier:
+    """Tells other processes which runs have something new, and hears it of them. What it is, each reads itself."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._me = uuid4().hex[:12]
+
+    def notify(self, connection: Connection, units: Sequence[Unit]) -> None:
+        """Tell of these units when the transaction commits."""
+        for payload in self._payloads(units):
+            connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+    async def listen_forever(self, changed: Callable[[RunKey], None]) -> NoReturn:
+        """Call `changed` for every run that another process tells of, through any outage of the database."""
+        failures = 0
+        while True:
+            try:
+                await self._listen(changed)
+                failures = 0
+            except Exception as error:
+                if not failures:
+                    log.warning("no news of other processes: %s", " ".join(str(error).split()))
+                await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
+                failures += 1
+
+    async def _listen(self, changed: Callable[[RunKey], None]) -> None:
+        from psycopg import AsyncConnection, sql
+
+        assert self._database.conninfo is not None
+        async with await AsyncConnection.connect(self._database.conninfo, autocommit=True) as connection:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            async for notification in connection.notifies():
+                sender, *lines = notification.payload.split("\n")
+                if sender != self._me:
+                    for line in lines:
+                        tenant, _, run_id = line.rpartition(" ")
+                        changed(RunKey(tenant, run_id))
+
+    def _payloads(self, units: Sequence[Unit]) -> Iterator[str]:
+        payload = self._me
+        for key in dict.fromkeys(unit.key for unit in units):
+            line = f"\n{key.tenant} {key.run_id}"
+            if len(payload) + len(line.encode()) > MAX_CHARS:
+                yield payload
+                payload = self._me
+            payload += line
+        if payload != self._me:
+            yield payload

