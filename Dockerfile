@@ -1,9 +1,10 @@
 # The service in an image: one stage installs, the other only runs. Nothing is installed when it starts.
 #
 #   docker build -t llm-agent-core .
-#   docker run -p 8000:8000 -e ENVIRONMENT=production -e DEBUG=false llm-agent-core
+#   docker run -p 8000:8000 -v agents:/data -e ENVIRONMENT=production -e DEBUG=false llm-agent-core
 #
 # It writes nothing but /data, so `--read-only` works; `--cap-drop ALL --security-opt no-new-privileges` do too.
+# With DATABASE_URL nothing is written there, and `docker run IMAGE llm-agent-core worker` is a worker.
 
 FROM python:3.12-slim AS build
 ENV UV_COMPILE_BYTECODE=1 \
@@ -16,11 +17,11 @@ WORKDIR /srv/llm-agent-core
 # dependencies first: they change more seldom than the code, and this layer is kept until they do
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY deploy deploy
-RUN uv sync --frozen --no-dev --no-install-project
+RUN uv sync --frozen --no-dev --extra postgres --no-install-project
 # the checkout as it is, so that inside the image, too, the package is `app`
 COPY main.py ./
 COPY app app
-RUN uv sync --frozen --no-dev
+RUN uv sync --frozen --no-dev --extra postgres
 
 FROM python:3.12-slim
 # numbers, so that an orchestrator can see that it is not root without looking into the image
@@ -33,9 +34,10 @@ ENV PATH=/srv/llm-agent-core/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 \
-    PORT=8000
+    PORT=8000 \
+    DATA_DIR=/data
 USER 10001:10001
-# where later versions keep their database; this one keeps everything in memory
+# the SQLite database, unless DATABASE_URL names another; one container at a time may have it
 VOLUME ["/data"]
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \

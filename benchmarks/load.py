@@ -16,7 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import cast
 
-from benchmarks.server import HOST, ROOT
+from benchmarks.place import ROOT
+from benchmarks.server import HOST
 
 MAX_CONNECTIONS = 256
 MAX_SECONDS = 30

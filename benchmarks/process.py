@@ -13,12 +13,21 @@ def resident_megabytes(pid: int) -> float:
 
     Not getrusage: a child's ru_maxrss starts at what its parent held when it forked.
     """
+    return _status_megabytes(pid, "VmHWM")
+
+
+def own_megabytes(pid: int) -> float:
+    """Return what is resident now of its own memory, without the files it has mapped (where there is /proc)."""
+    return _status_megabytes(pid, "RssAnon")
+
+
+def _status_megabytes(pid: int, field: str) -> float:
     status = Path(f"/proc/{pid}/status")
-    if status.exists():
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-        assert peak is not None
-        return int(peak[1]) * 1024 / 1e6
-    return int(_ps(pid, "rss")) * 1024 / 1e6
+    if not status.exists():
+        return int(_ps(pid, "rss")) * 1024 / 1e6
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
 
 
 def cpu_seconds(pid: int) -> float:

@@ -16,15 +16,16 @@ BARE = "bare route"
 class Row:
     """A measured pair.
 
-    `target` bounds `ours`, or with `of_ratio` the ratio of ours to the reference. `scales` says that it was set
-    on another machine and moves with how fast this one is; without a target the row is for information.
+    `target` bounds `ours`, or with `of_ratio` the ratio of ours to the reference, if there is one. `scales` says
+    that it was set on another machine and moves with how fast this one is; without a target the row is for
+    information.
     """
 
     what: str
     unit: str
     ours: float
-    reference: float
-    reference_name: str
+    reference: float | None = None
+    reference_name: str = ""
     target: float | None = None
     bound: Literal["at most", "at least"] = "at most"
     of_ratio: bool = False
@@ -32,15 +33,18 @@ class Row:
     measured_ratio: float | None = None
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """Ours over the reference; where rounds were paired, the median of their ratios."""
-        return self.ours / self.reference if self.measured_ratio is None else self.measured_ratio
+        if self.measured_ratio is not None or self.reference is None:
+            return self.measured_ratio
+        return self.ours / self.reference
 
     def verdict(self, slowness: float) -> str:
         """Return "ok", "ok (scaled)" or "over" on a machine `slowness` times as slow as that of the targets."""
         if self.target is None:
             return "–"
         value = self.ratio if self.of_ratio else self.ours
+        assert value is not None
         if self._meets(value, self.target):
             return "ok"
         factor = slowness if self.bound == "at most" else 1 / slowness
@@ -61,15 +65,15 @@ class Row:
             self.what,
             _number(self.ours, self.unit),
             target,
-            f"{_number(self.reference, self.unit)} ({self.reference_name})",
-            f"{self.ratio:.2f}",
+            "–" if self.reference is None else f"{_number(self.reference, self.unit)} ({self.reference_name})",
+            "–" if self.ratio is None else f"{self.ratio:.2f}",
             self.verdict(slowness),
         )
 
 
 def _number(value: float, unit: str) -> str:
-    digits = 0 if value >= 1000 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} {unit}"
+    digits = 0 if value >= 1000 or (not unit and value == int(value)) else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}".rstrip()
 
 
 def table(rows: Sequence[Row], slowness: float) -> str:

@@ -17,7 +17,7 @@ from app.queues.link import Pace
 from app.runs.models import Job, RunKey
 from app.runs.ports import RunQueue
 
-FAST = Pace(heartbeat_s=0.1, stalled_s=1.0, poll_s=0.05, retry_s=0.1, wait_s=2.0)
+FAST = Pace(heartbeat_s=0.1, stalled_s=1.0, poll_s=0.05, retry_s=0.1, wait_s=10.0)
 """For tests whose promise is not about these numbers."""
 
 
@@ -58,7 +58,7 @@ def rows(
         return connection.execute(query.encode()).fetchall()
 
 
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - it may be so in another process
@@ -107,8 +107,9 @@ async def consuming(queue: RunQueue, execute: Any, concurrency: int = 1) -> Any:
 
 
 async def stopped(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    async with asyncio.timeout(20):
+    if not task.cancelling():
+        task.cancel()
+    async with asyncio.timeout(30):
         await asyncio.wait([task])
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, event, insert, select, update
 
 from app.agent.events import Event, ModelRequested, RunFinished, RunStarted
 from app.runs.chain import GENESIS
@@ -62,8 +62,8 @@ def new_key(tenant: str = "default") -> RunKey:
 def chain(run_id: str, *wanted: Event) -> list[StoredEvent]:
     """Return events in their stored form, bound to each other from the first on."""
     stored: list[StoredEvent] = []
-    for seq, event in enumerate(wanted, 1):
-        stored.append(store(run_id, seq, stored[-1].hash if stored else GENESIS, AT, event))
+    for seq, one in enumerate(wanted, 1):
+        stored.append(store(run_id, seq, stored[-1].hash if stored else GENESIS, AT, one))
     return stored
 
 
@@ -118,12 +118,12 @@ def add_events(connection: Connection, key: RunKey, log: list[StoredEvent]) -> N
         {
             "tenant": key.tenant,
             "run_id": key.run_id,
-            "seq": event.seq,
-            "prev_hash": event.prev_hash,
-            "hash": event.hash,
-            "body": event.body,
+            "seq": one.seq,
+            "prev_hash": one.prev_hash,
+            "hash": one.hash,
+            "body": one.body,
         }
-        for event in log
+        for one in log
     ]
     connection.execute(insert(events), rows)
 
@@ -157,6 +157,22 @@ async def get(store: SqlRunStore, key: RunKey) -> Run:
     run = await store.get(key)
     assert run is not None
     return run
+
+
+def leave_a_commit_unanswered(database: Database, *, commit: bool) -> list[int]:
+    """Let the next COMMIT go unanswered, after it took place or before; return a list that grows when it has."""
+    happened: list[int] = []
+
+    def break_off(connection: Connection) -> None:
+        if not happened:
+            happened.append(1)
+            raw: Any = connection.connection.driver_connection
+            if commit:
+                raw.commit()
+            raw.close()
+
+    event.listen(database.write_engine, "commit", break_off)
+    return happened
 
 
 @contextmanager

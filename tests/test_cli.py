@@ -156,7 +156,7 @@ def test_ctrl_c_ends_a_command_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.cli.run._drain", interrupted)
+    monkeypatch.setattr("app.cli.run._carry_out", interrupted)
     assert main(["run", "Calculate 1+1"]) == 130
 
 

@@ -126,7 +126,11 @@ def test_it_listens_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert (settings.host, [str(settings.port)]) == ("0.0.0.0", of("EXPOSE"))  # noqa: S104 - in a container
-    assert of("VOLUME") == ['["/data"]']
+    assert of("VOLUME") == [json.dumps([environment()["DATA_DIR"]])]
+
+
+def test_the_image_can_be_a_worker_too() -> None:
+    assert all("--extra postgres" in command for command in of("RUN", 0) if "uv sync" in command)
 
 
 def test_what_is_copied_serves_and_its_health_check_tells(tmp_path: Path) -> None:
@@ -140,6 +144,7 @@ def test_what_is_copied_serves_and_its_health_check_tells(tmp_path: Path) -> Non
             shutil.copy(source, home / name)
     ours = {name: value for name, value in environment().items() if name != "PATH"}
     given = {**os.environ, **ours, "ENVIRONMENT": "production", "DEBUG": "false", "HOST": "127.0.0.1", "PORT": "0"}
+    given["DATA_DIR"] = str(tmp_path / "data")
     process = subprocess.Popen(
         [sys.executable, *json.loads(of("CMD")[0])[1:]], cwd=home, env=given, stderr=subprocess.PIPE, text=True
     )

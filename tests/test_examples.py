@@ -9,16 +9,25 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
 from app.api.errors import PROBLEM_TYPE
 from app.api.models import FieldProblem, Problem, RunTaskRequest, RunTaskResponse, StepModel
+from app.api.run_models import RunModel
 from app.config import Settings
+from app.errors import IdempotencyKeyReusedError
+from app.runs.models import RunStatus
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
+
+LONGEST_ANSWER_S = 600
+"""How long /run-task waits for a worker, then it answers 202 (docs/runs.md)."""
+
+NO_ANSWER = "in_doubt: timeout: send_mail did not answer within 0.2 s. Whether it had its effect is unknown."
 
 ESSENTIAL = {
     "example_math.py": [
@@ -57,6 +66,13 @@ ESSENTIAL = {
         "done      {'proposal_id': 'PROP-2025-007', 'note': '108', 'count': 1}",
         "finished  success: Calculation result: 108 (from 12*9)",
     ],
+    "example_durable_runs.py": [
+        "First process:   the run is queued",
+        "Second process:  success after 2 steps; runs in all: 1",
+        "                 governance_note {'proposal_id': 'PROP-2025-007', 'note': '108', 'count': 1}",
+        f"In doubt:        the run is waiting; step 1 says {NO_ANSWER}",
+        "Resolved:        The council has been told.  [success]",
+    ],
     "trigger_jobs.py": ['  "status": "success",', '  "output": "Calculation result: 108 (from 12*9)",'],
 }
 
@@ -66,11 +82,11 @@ def test_no_example_goes_untested() -> None:
 
 
 @pytest.mark.parametrize("name", ESSENTIAL)
-def test_an_example_prints_what_a_newcomer_wants_to_see(name: str) -> None:
+def test_an_example_prints_what_a_newcomer_wants_to_see(name: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name],
         cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "DATA_DIR": str(tmp_path / "data")},
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -81,16 +97,41 @@ def test_an_example_prints_what_a_newcomer_wants_to_see(name: str) -> None:
     assert [line for line in ESSENTIAL[name] if line not in printed] == []
 
 
-def test_a_job_is_one_function_call_that_returns_json() -> None:
+@pytest.fixture
+def jobs() -> Any:
+    """The module `examples/trigger_jobs.py`."""
     spec = importlib.util.spec_from_file_location("trigger_jobs", EXAMPLES / "trigger_jobs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    result = json.loads(json.dumps(module.run_agent_job("Calculate 2+2", context="background")))
+    return module
+
+
+def test_a_durable_job_that_is_retried_finds_its_run(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    goal = "Add note to PROP-2025-001: Legal review completed"
+    first, second = (json.loads(json.dumps(jobs.run_durable_job("17", goal))) for _ in range(2))
+    assert first == second
+    assert (first["status"], first["output"]) == (
+        "success",
+        "Note 1 added to PROP-2025-001: Legal review completed",
+    )
+    assert [step["output"]["count"] for step in first["trace"]] == [1]
+    other = jobs.run_durable_job("18", goal)
+    assert other["run_id"] != first["run_id"]
+    assert other["trace"][0]["output"]["count"] == 2
+    with pytest.raises(IdempotencyKeyReusedError):
+        jobs.run_durable_job("17", "Calculate 2+2")
+
+
+def test_a_job_is_one_function_call_that_returns_json(jobs: Any) -> None:
+    result = json.loads(json.dumps(jobs.run_agent_job("Calculate 2+2", context="background")))
     assert (result["status"], result["output"]) == ("success", "Calculation result: 4 (from 2+2)")
     assert [step["tool"] for step in result["trace"]] == ["math"]
-    assert module.run_agent_job("Book a flight to Paris")["status"] == "error"
+    assert jobs.run_agent_job("Book a flight to Paris")["status"] == "error"
 
 
 JOB = (EXAMPLES / "trigger/agent-job.ts").read_text(encoding="utf-8")
@@ -131,17 +172,25 @@ def test_the_trigger_task_knows_how_a_field_problem_looks() -> None:
 
 def test_the_trigger_task_posts_to_the_service_and_handles_both_kinds_of_failure() -> None:
     settings = Settings(_env_file=None)
-    assert 'import { AbortTaskRunError, task } from "@trigger.dev/sdk";' in JOB
+    assert 'import { AbortTaskRunError, task, wait } from "@trigger.dev/sdk";' in JOB
     assert f'process.env.AGENT_CORE_URL ?? "http://{settings.host}:{settings.port}"' in JOB
     assert "/api/v1/run-task`" in JOB
     assert '"Content-Type": "application/json"' in JOB
     assert f'startsWith("{PROBLEM_TYPE}")' in JOB
     assert 'run.status === "error"' in JOB
-    # a second POST is a second run: a job system must not repeat it silently
-    assert "retry: { maxAttempts: 1 }" in JOB
+    # a second POST is a second run, but for its key: that has to be the same in every attempt
+    assert '"Idempotency-Key": `"trigger-${ctx.run.id}"`' in JOB
     longest = re.search(r"maxDuration: (\d+)", JOB)
     assert longest
-    assert int(longest[1]) > settings.max_run_seconds
+    assert int(longest[1]) > max(settings.max_run_seconds, LONGEST_ANSWER_S)
+
+
+def test_the_trigger_task_knows_how_a_run_is_that_has_not_ended() -> None:
+    status = interface("KeptRun")["status"]
+    assert set(re.findall(r'"(\w+)"', status)) == set(get_args(RunStatus))
+    assert set(interface("KeptRun")) <= set(RunModel.model_fields)
+    assert "response.status === 202" in JOB
+    assert 'kept.status === "waiting"' in JOB
 
 
 def test_the_brackets_of_the_trigger_task_match() -> None:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 import pytest
 from starlette.testclient import TestClient
@@ -28,6 +29,7 @@ from app.blocking import MAX_THREADS
 from app.config import Settings
 from app.jsonvalue import MAX_DEPTH, MAX_INTEGER_DIGITS
 from app.main import create_app
+from app.storage.lockfile import DirectoryLock
 from app.tools.base import tool_registry
 from app.tools.governance import GovernanceNoteStore, GovernanceNoteTool
 
@@ -37,6 +39,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] +
 
 COMMAND = Path(sys.executable).with_name("llm-agent-core" + Path(sys.executable).suffix)
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -69,6 +72,7 @@ FILES = {
 }
 CONSOLES = [block for block in BLOCKS if block.language == "console"]
 CALLS = [block for block in BLOCKS if block.language == "bash" and block.text.startswith("curl ")]
+(SCALING,) = [block for block in BLOCKS if "llm-agent-core worker &" in block.text]
 
 
 def where(block: Block) -> str:
@@ -92,8 +96,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def run(command: list[str | Path], folder: Path, **environment: str) -> str:
-    """Run a command in `folder`, and return all that it printed."""
+def run(command: list[str | Path], folder: Path, data: Path, **environment: str) -> str:
+    """Run a command in `folder` with the data directory `data`, and return all that it printed."""
+    environment.setdefault("DATA_DIR", str(data))
     ran = subprocess.run(
         command,
         cwd=folder,
@@ -116,16 +121,16 @@ def test_the_readme_has_the_blocks_that_this_file_means_to_run() -> None:
 
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=where)
-def test_a_python_block_prints_what_is_shown_below_it(block: Block, folder: Path) -> None:
+def test_a_python_block_prints_what_is_shown_below_it(block: Block, folder: Path, tmp_path: Path) -> None:
     assert block.answer is not None
     assert block.answer.language == "text"
     script = folder / f"block_{block.line}.py"
     script.write_text(block.text, encoding="utf-8")
-    assert run([sys.executable, "-W", "error", script], folder) == block.answer.text
+    assert run([sys.executable, "-W", "error", script], folder, tmp_path) == block.answer.text
 
 
 @pytest.mark.parametrize("block", CONSOLES, ids=where)
-def test_a_console_block_is_what_the_terminal_shows(block: Block, folder: Path) -> None:
+def test_a_console_block_is_what_the_terminal_shows(block: Block, folder: Path, tmp_path: Path) -> None:
     for session in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, _, printed = session.partition("\n")
         words = shlex.split(line)
@@ -133,18 +138,20 @@ def test_a_console_block_is_what_the_terminal_shows(block: Block, folder: Path) 
         while "=" in words[0]:
             name, _, settings[name] = words.pop(0).partition("=")
         assert words[0] == "llm-agent-core"
-        assert run([COMMAND, *words[1:]], folder, **settings) == printed
+        assert run([COMMAND, *words[1:]], folder, tmp_path, **settings) == printed
 
 
 def request_of(command: str) -> tuple[str, str, dict[str, str], str | None]:
     """Read a curl command: its method, path, headers and body."""
     words = shlex.split(command.replace("\\\n", " "))
     assert words.pop(0) == "curl"
-    address, headers, body = "", {}, None
+    address, method, headers, body = "", None, {}, None
     while words:
         match words.pop(0):
-            case "-s":
+            case "-s" | "-sN":
                 pass
+            case "-X":
+                method = words.pop(0)
             case "-H":
                 name, _, value = words.pop(0).partition(":")
                 headers[name] = value.strip()
@@ -153,14 +160,14 @@ def request_of(command: str) -> tuple[str, str, dict[str, str], str | None]:
             case word:
                 address = word
     assert address.startswith("http://127.0.0.1:8000/")
-    return ("GET" if body is None else "POST"), address.removeprefix("http://127.0.0.1:8000"), headers, body
+    method = method or ("GET" if body is None else "POST")
+    return method, address.removeprefix("http://127.0.0.1:8000"), headers, body
 
 
 @pytest.fixture
-def client() -> Iterator[TestClient]:
-    """A service as it is after it has started: with an empty note store."""
-    tool_registry.register(GovernanceNoteTool(store=GovernanceNoteStore()))
-    with TestClient(create_app(Settings(_env_file=None))) as connected:
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A service as it is after it has started for the first time."""
+    with TestClient(create_app(Settings(_env_file=None, data_dir=tmp_path / "data"))) as connected:
         yield connected
 
 
@@ -179,24 +186,50 @@ def masked_field(key: str, value: Any) -> Any:
         case "run_id":
             assert uuid.UUID(value).version == 7
             return "a run id"
-        case "timestamp":
+        case "timestamp" | "created_at" | "started_at" | "finished_at" if value is not None:
             assert TIMESTAMP.fullmatch(value)
             return "a time"
+        case "head_hash":
+            assert re.fullmatch("[0-9a-f]{64}", value)
+            return "a hash"
+        case "detail":
+            return RUN_ID.sub("a run id", value)
     return masked(value)
 
 
+def masked_stream(text: str) -> str:
+    return TIMESTAMP.sub("a time", RUN_ID.sub("a run id", text))
+
+
 def test_each_curl_call_answers_as_shown(client: TestClient) -> None:
+    real_ids: dict[str, str] = {}
     for block in CALLS:
         assert block.answer is not None, where(block)
-        assert block.answer.language == "json", where(block)
-        expected = json.loads(block.answer.text)
         method, path, headers, body = request_of(block.text)
+        path = RUN_ID.sub(lambda shown: real_ids[shown[0]], path)
         response = client.request(method, path, headers=headers, content=body)
-        status = expected["status"] if expected.get("type") else 200
-        assert response.status_code == status, where(block)
-        if status != 200:
+        if block.answer.language == "text":
+            assert masked_stream(response.text) == masked_stream(block.answer.text), where(block)
+            continue
+        expected, answer = json.loads(block.answer.text), response.json()
+        assert response.status_code == status_shown(method, path, expected), where(block)
+        if expected.get("type"):
             assert response.headers["content-type"] == PROBLEM_TYPE
-        assert masked(response.json()) == masked(expected), where(block)
+        assert masked(answer) == masked(expected), where(block)
+        if path == "/api/v1/runs" and method == "POST":
+            assert real_ids.setdefault(expected["run_id"], answer["run_id"]) == answer["run_id"], "another run"
+            wait_for_end(client, answer["run_id"])
+
+
+def status_shown(method: str, path: str, answer: dict[str, Any]) -> int:
+    if answer.get("type"):
+        return int(answer["status"])
+    return 202 if (method, path) == ("POST", "/api/v1/runs") else 200
+
+
+def wait_for_end(client: TestClient, run_id: str) -> None:
+    """Read the run's stream, which ends with it."""
+    client.get(f"/api/v1/runs/{run_id}/events", headers={"Accept": "text/event-stream"})
 
 
 def rows(*header: str) -> list[list[str]]:
@@ -225,6 +258,8 @@ def test_the_table_of_problems_is_the_one_in_the_program() -> None:
     shown = [(code(name), int(status)) for name, status, _ in rows("code", "status", "when")]
     known = {(kind.code, int(status_of(kind))) for kind in leaves(errors.CallerError)}
     known -= {(errors.RunningLoopError.code, 500)}  # the library's alone
+    known -= {(errors.InvalidBundleError.code, 422)}  # the command line's alone
+    known |= {(errors.StorageUnavailableError.code, int(status_of(errors.StorageUnavailableError)))}
     known |= {(name, status) for status, name in HTTP_CODES.items()}
     known |= {("invalid_request", 422), ("internal_error", 500)}
     assert sorted(shown) == sorted(known)
@@ -258,6 +293,23 @@ def test_the_table_of_routes_is_what_the_service_has(client: TestClient) -> None
     assert [f"{code(route)}".replace(" ", " /api/v1", 1) for route, _ in rows("route", "what it does")] == real
 
 
+def test_the_table_of_commands_is_the_one_in_the_program(folder: Path, tmp_path: Path) -> None:
+    shown: dict[str, set[str]] = {}
+    for cell, _ in rows("command", "what it does"):
+        for command in re.findall("`(.*?)`", cell):
+            name, *rest = command.split()
+            shown.setdefault(name, set()).update(rest[:1] if rest and rest[0].islower() else [])
+    real = listed_commands([], folder, tmp_path)
+    assert set(shown) == real
+    for name, actions in shown.items():
+        assert actions == (listed_commands([name], folder, tmp_path) if actions else set()), name
+
+
+def listed_commands(of: list[str], folder: Path, data: Path) -> set[str]:
+    printed = run([COMMAND, *of, "--help"], folder, data)
+    return set(re.findall(r"^    (\w+) ", printed, re.MULTILINE))
+
+
 def test_the_offline_planner_answers_as_the_table_shows() -> None:
     tool_registry.register(GovernanceNoteTool(store=GovernanceNoteStore()))
     agent = Agent()
@@ -279,19 +331,65 @@ def test_the_limits_are_the_ones_in_the_program() -> None:
         assert stated in README, stated
 
 
-def test_a_port_in_use_is_reported_as_shown(folder: Path) -> None:
+def test_a_port_in_use_is_reported_as_shown(folder: Path, tmp_path: Path) -> None:
     shown = next(block.text for block in BLOCKS if "Cannot listen" in block.text)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        printed = run([COMMAND, "serve"], folder, PORT=str(port))
+        printed = run([COMMAND, "serve"], folder, tmp_path, PORT=str(port))
     reason = re.compile(r"(?<=\d: )[^.]*")  # the operating system's own words
     assert reason.search(shown)
     expected = shown.replace("8001", str(port + 1)).replace("8000", str(port))
     assert reason.sub("", printed) == reason.sub("", expected)
 
 
-def test_the_tool_of_the_readme_comes_into_a_server_through_tool_modules(folder: Path) -> None:
-    printed = run([COMMAND, "run", "x", "--tools", "nope"], folder, TOOL_MODULES="my_pkg.tools")
+def test_a_data_directory_in_use_is_reported_as_shown(folder: Path, tmp_path: Path) -> None:
+    shown = next(block.text for block in BLOCKS if "is in use by process" in block.text)
+    with DirectoryLock.acquire(tmp_path, "llm-agent-core"):
+        printed = run([COMMAND, "serve"], folder, tmp_path, PORT="0")
+    expected = shown.replace("DATA_DIR: data", f"DATA_DIR: {tmp_path}").replace("4242", str(os.getpid()))
+    assert masked_stream(printed) == masked_stream(expected)
+
+
+def test_the_four_commands_spread_it_over_workers_and_postgres(
+    folder: Path, tmp_path: Path, empty_postgres_url: str
+) -> None:
+    postgres, upgrade, workers, server = SCALING.text.splitlines()
+    assert postgres.startswith("export DATABASE_URL=$(")
+    assert server == "uv run main.py"
+    given = {"DATABASE_URL": empty_postgres_url, "PORT": "0"}
+    assert "version" in run(in_the_environment(upgrade), folder, tmp_path, **given)
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, env=clean_environment(**given), stderr=subprocess.PIPE, text=True)
+        for command in (
+            *(in_the_environment(worker) for worker in workers.split("&") if worker),
+            [sys.executable, ROOT / "main.py"],
+        )
+    ]
+    try:
+        said = [process.stderr.readline() for process in started if process.stderr]
+        assert [line.startswith("llm-agent-core worker: waiting for runs") for line in said] == [True, True, False]
+        address = re.search(r"http://[\d.:]+", said[2])
+        assert address, said
+        body = json.dumps({"goal": "Calculate 6*7"}).encode()
+        request = Request(f"{address[0]}/api/v1/run-task", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["output"] == "Calculation result: 42 (from 6*7)"
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.communicate(timeout=60)
+
+
+def in_the_environment(command: str) -> list[str | Path]:
+    """Return the command that `uv run` runs."""
+    words = shlex.split(command)
+    assert words[:3] == ["uv", "run", "llm-agent-core"]
+    return [COMMAND, *words[3:]]
+
+
+def test_the_tool_of_the_readme_comes_into_a_server_through_tool_modules(folder: Path, tmp_path: Path) -> None:
+    printed = run([COMMAND, "run", "x", "--tools", "nope"], folder, tmp_path, TOOL_MODULES="my_pkg.tools")
     assert printed.endswith("Available tools: math, web_search, governance_note, treasury_balance.\n")
     assert "TOOL_MODULES=my_pkg.tools uv run main.py" in README
 
@@ -309,7 +407,7 @@ def test_both_commands_are_given_so_that_each_works_alone() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_uv_is_told_to_run_exists(page: Path) -> None:
-    for name in re.findall(r"\buv run (?:python )?([\w./-]+)", page.read_text(encoding="utf-8")):
+    for name in re.findall(r"\buv run (?:python (?!-c))?([\w./-]+)", page.read_text(encoding="utf-8")):
         installed = COMMAND.parent / (name + COMMAND.suffix)
         assert (ROOT / name).is_file() or installed.is_file(), name
 

@@ -155,14 +155,24 @@ class Loop:
             return self._record(self._completed(call, state.resolved.output or {}, None))
         if state.doubt is not None:
             return await self._finish(in_doubt(intended))
-        if intended is not self._meant and not self._may_rerun(intended):
+        has_begun = intended is not self._meant or state.attempts > 0
+        if has_begun and not self._may_rerun(intended, seconds):
             if not self._waits:
                 return await self._finish(in_doubt(intended))
-            reason = f"The run had stopped while {intended.tool} was under way."
-            return self._record(
-                ToolInterrupted(intended.step, intended.tool, state.attempts + 1, reason, in_doubt=True)
-            )
+            return self._record(self._left_behind(intended))
+        if seconds <= 0:
+            return await self._finish(out_of_time(self._limits))
         return await self._perform(call, seconds)
+
+    def _left_behind(self, intended: ToolIntended) -> ToolInterrupted:
+        """Return the event of a call that somebody began, and that cannot be made again."""
+        attempt = self._state.attempts
+        if intended is not self._meant:
+            attempt += 1  # the one that was under way then
+            reason = f"The run had stopped while {intended.tool} was under way."
+        else:
+            reason = f"There was no time left to try {intended.tool} again."
+        return ToolInterrupted(intended.step, intended.tool, attempt, reason, in_doubt=True)
 
     async def _decide(self, seconds: float) -> Event:
         try:
@@ -198,9 +208,14 @@ class Loop:
         await self._journal.commit()
         return recorded
 
-    def _may_rerun(self, intended: ToolIntended) -> bool:
+    def _may_rerun(self, intended: ToolIntended, seconds: float = 1.0) -> bool:
+        """Say whether making a call that may have had its effect once more does no harm."""
         tool = self._toolbox.tools.get(intended.tool)
-        return tool is None or tool.is_rerunnable or tool.effect is Effect.KEYED or self._is_transactional(tool)
+        if tool is None:  # since the run stopped, and with it the knowledge of what it does
+            return False
+        if tool.effect is Effect.KEYED:
+            return seconds > 0  # one that is broken off at once would settle nothing
+        return tool.is_rerunnable or self._is_transactional(tool)
 
     def _is_transactional(self, tool: PreparedTool) -> bool:
         return tool.run_in is not None and self._perform_in is not None
@@ -221,17 +236,16 @@ class Loop:
         started = monotonic()
         tool: PreparedTool | None = None
         try:
-            tool = self._toolbox.get(call.name)  # which may have gone since a resumed run intended the call
+            tool = self._toolbox.get(call.name)
             if self._is_transactional(tool):
                 return await self._transact(tool, call, started)
             if not tool.is_rerunnable:
                 await self._journal.commit()  # its intent has to be durable before it can have an effect
-            seconds = min(seconds, tool.timeout_s)
-            if tool.effect is Effect.PURE:
-                output = await call_tool(tool, call.arguments, seconds)
-            else:
-                with in_call(self._context()):
-                    output = await call_tool(tool, call.arguments, seconds)
+                seconds = self._deadline - monotonic()
+                if seconds <= 0:
+                    return await self._finish(out_of_time(self._limits))
+            with in_call(self._context()):
+                output = await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
         except StepError as error:
             unknown = tool is not None and not tool.is_rerunnable and not isinstance(error, ToolRejected)
             interrupted = self._interrupted(tool, error) if tool is not None and unknown else None
@@ -242,15 +256,17 @@ class Loop:
 
     async def _transact(self, tool: PreparedTool, call: ToolCall, started: float) -> Event:
         """Let the journal carry the tool out where it records the step: neither is there without the other."""
+        context = self._context()
 
         def effect(transaction: Transaction) -> JsonObject:
-            return call_tool_in(tool, transaction, call.arguments)
+            with in_call(context):
+                return call_tool_in(tool, transaction, call.arguments)
 
         def completed(output: JsonObject | None, error: StepError | None) -> ToolCompleted:
             return self._completed(call, output, error, monotonic() - started)
 
         assert self._perform_in is not None
-        recorded: ToolCompleted = await self._perform_in(len(self._state.steps) + 1, effect, completed)
+        recorded: ToolCompleted = await self._perform_in(context.step, effect, completed)
         self._apply(recorded)
         return recorded
 
@@ -267,7 +283,7 @@ class Loop:
         ):
             return None
         attempt = self._state.attempts + 1
-        again = tool.effect is Effect.KEYED and attempt < MAX_ATTEMPTS
+        again = tool.effect is Effect.KEYED and attempt < MAX_ATTEMPTS and monotonic() < self._deadline
         if not again and not self._waits:
             return None
         return ToolInterrupted(len(self._state.steps) + 1, tool.name, attempt, error.as_text(), in_doubt=not again)

@@ -33,8 +33,8 @@ PARAMETER: dict[str, Any] = {
 }
 """How the OpenAPI document states the header.
 
-It stands among the components, and routes only speak of it: that a key is refused which was used for another request
-cannot be said in a schema, and whoever tests the API by its schemas would send one key with everything.
+It stands among the components, and routes only speak of it: that a key is refused which was used for another
+request cannot be said in a schema, and whoever tests the API by its schemas would send one key with everything.
 """
 
 

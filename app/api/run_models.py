@@ -26,6 +26,11 @@ EXAMPLE_TIME = "2026-11-22T09:30:00.123456Z"
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
+def _integral(value: object) -> object:
+    """Return 7.0 as 7, since JSON Schema takes the one for an integer as well; strict validation does not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _moment(value: object) -> object:
     """Return an RFC 3339 text as the moment it names, in UTC; strict validation takes no text for a time."""
     if not isinstance(value, str):
@@ -52,8 +57,8 @@ class RunSubmission(RunTaskRequest):
         json_schema_extra={"examples": [{**EXAMPLE_TASK, "priority": 10, "metadata": {"ticket": "OPS-7"}}]},
     )
 
-    priority: int = Field(
-        0, ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Queued runs of a higher priority start sooner."
+    priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY), BeforeValidator(_integral)] = Field(
+        0, description="Queued runs of a higher priority start sooner."
     )
     deadline_s: float | None = Field(
         None,
@@ -61,7 +66,9 @@ class RunSubmission(RunTaskRequest):
         le=MAX_DEADLINE_S,
         description="Seconds from now after which the run ends as an error, waiting time included.",
     )
-    max_steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Tool calls the run may make.")
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS), BeforeValidator(_integral)] | None = Field(
+        None, description="Tool calls the run may make."
+    )
     metadata: dict[str, Any] | None = Field(
         None, description=f"Your own labels, given back with the run; at most {MAX_METADATA_BYTES} bytes."
     )
@@ -95,7 +102,7 @@ class Happened(BaseModel):
 
 
 class DidNotHappen(BaseModel):
-    """The step had no effect; it is as if it had been refused."""
+    """The step had no effect; it is carried out again."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, json_schema_extra={"examples": [{"outcome": "did_not_happen"}]}

@@ -31,7 +31,11 @@ HEARTBEAT_S: Final = 2.0
 LOOK_FOR_CANCELS_S: Final = 0.5
 PRUNE_S: Final = 600.0
 GRACE_S: Final = 8.0
-"""How long runs may take to end the step they are in when the process stops; then those steps are broken off."""
+"""How long runs may take to end the step they are in when a server stops, whose requests have had their time; then
+those steps are broken off."""
+
+ENDING_S: Final = 4.0
+"""How long what the process keeps going may take to end; with a database that does not answer it may not."""
 
 
 class Process:
@@ -97,15 +101,16 @@ class Process:
             if self._settings.retention_days or self._settings.retention_runs:
                 self._keep(self._again_and_again(PRUNE_S, self._prune))
 
-    async def stop(self) -> None:
-        """End everything, what others depend on last; once."""
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """End everything, what others depend on last; once. Runs have `grace_s` to end the step they are in."""
         if not self._started:
             return
         self._started = False
-        await self._executor.stop(GRACE_S)
+        await self._executor.stop(grace_s)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ENDING_S)
         if self._executes and not self._database.is_sqlite:
             with suppress(StorageError):
                 await self._store.retire(self._executor.owner)

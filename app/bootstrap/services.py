@@ -11,6 +11,7 @@ from uuid import uuid4
 from ..agent.core import Agent
 from ..config import Environment, ScheduledRun, Settings
 from ..errors import AgentCoreError, ToolModuleError
+from ..llm.interface import CompletionClient, LLMClient
 from ..runs.executor import Executor
 from ..runs.feed import EventFeed
 from ..runs.models import RunRequest
@@ -24,7 +25,7 @@ from ..storage.writer import GroupWriter
 from ..telemetry.logs import Log
 from ..tools.builtin import tools_over
 from .database import declare_database
-from .process import Process
+from .process import GRACE_S, Process
 from .queue import queue_of
 
 NEWS_POLL_S = 1.0
@@ -37,7 +38,13 @@ class Services:
     `stopping` is set when the process has been told to end, so that what would go on for ever ends by itself.
     """
 
-    def __init__(self, settings: Settings, *, executes: bool | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        llm_client: LLMClient | CompletionClient | None = None,
+        executes: bool | None = None,
+    ) -> None:
         level = "DEBUG" if settings.debug else settings.log_level
         self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION)
         self.stopping = asyncio.Event()
@@ -45,7 +52,9 @@ class Services:
         # embedded, a process does all; over Postgres it accepts and answers, and workers execute
         executes = database.is_sqlite if executes is None else executes
         self.tools = tools_over(SqlNoteStore(database))
-        self.agent = Agent(tools=self.tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds)
+        self.agent = Agent(
+            llm_client, tools=self.tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds
+        )
         queue = queue_of(database)
         store = SqlRunStore(database, queue)
         feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S)
@@ -84,15 +93,18 @@ class Services:
         """
         await self._process.start()
 
-    async def stop(self) -> None:
-        """Let what is under way end or hand it back, write what is to be written, and close everything."""
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """Let steps end for `grace_s`, hand back what is unfinished, write what is to be written, close it all."""
         self.stopping.set()
-        await self._process.stop()
+        await self._process.stop(grace_s)
 
 
-def build_services(settings: Settings, *, executes: bool | None = None) -> Services:
+def build_services(
+    settings: Settings, *, llm_client: LLMClient | CompletionClient | None = None, executes: bool | None = None
+) -> Services:
     """Wire everything that `settings` ask for; nothing is opened yet.
 
+    `llm_client` takes the place of the model that the settings name.
     `executes` says whether this process carries runs out; None is what suits the database.
 
     Raises:
@@ -102,7 +114,7 @@ def build_services(settings: Settings, *, executes: bool | None = None) -> Servi
     """
     for name in settings.tool_modules:
         _import_tool_module(name)
-    return Services(settings, executes=executes)
+    return Services(settings, llm_client=llm_client, executes=executes)
 
 
 def _schedule(entry: ScheduledRun) -> Schedule:

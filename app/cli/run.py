@@ -68,6 +68,6 @@ async def _follow(runs: RunService, run_id: str, *, show: bool) -> AgentResult:
 
 def _how_to_resolve(run_id: str, event: ToolInterrupted) -> str:
     return (
-        f"Nobody knows whether {event.tool} had its effect in step {event.step}. The run waits for somebody to say "
-        f"so: llm-agent-core runs resolve {run_id} {event.step} happened (or did_not_happen)."
+        f"Nobody knows whether {event.tool} had its effect in step {event.step}. The run waits for somebody to "
+        f"say so: llm-agent-core runs resolve {run_id} {event.step} happened (or did_not_happen)."
     )

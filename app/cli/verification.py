@@ -72,13 +72,11 @@ async def verify_run(store: RunStore, run_id: str, head: bytes | None) -> Findin
         RunNotFoundError: there is none of that id.
     """
     run = await find(store, run_id)
-    if run.pruned_at is not None:
-        return _pruned(run, head)
     check = _check(run.run_id, Head(run.head_hash, run.events), head)
     fault = await _first_fault(store, run, check)
     if fault is not None:
         now = await find(store, run_id)
-        if now.pruned_at is not None:  # its events went while they were read
+        if now.pruned_at is not None:  # long ago, or while they were read
             return _pruned(now, head)
     return Finding(run.run_id, check.seq, check.hash, fault)
 

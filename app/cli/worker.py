@@ -7,13 +7,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .terminal import whole_number
 
 if TYPE_CHECKING:
     from ..config import Settings
     from .terminal import Commands
+
+GRACE_S: Final = 18.0
+"""How long runs may take to end the step they are in. With all that follows, the process ends within 30 s."""
 
 
 def add_to(commands: Commands) -> None:
@@ -34,8 +37,8 @@ def _worker(options: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"run_concurrency": options.concurrency})
     if settings.database_url is None:
         raise ConfigurationError(
-            "DATABASE_URL: a worker shares a Postgres database with others; without one, the server carries out its "
-            "runs itself."
+            "DATABASE_URL: a worker shares a Postgres database with others; without one, the server carries out "
+            "its runs itself."
         )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_work(settings))
@@ -56,7 +59,7 @@ async def _work(settings: Settings) -> None:
         print("llm-agent-core worker: waiting for runs. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
         await told_to_end.wait()
     finally:
-        await services.stop()
+        await services.stop(GRACE_S)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

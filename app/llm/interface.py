@@ -98,8 +98,8 @@ class LLMClient(Protocol):
     """The least a client must offer: text in, a response out; sync or async.
 
     A sync `generate` runs in a thread, unless the client says `quick = True`: then it must not block.
-    `is_free = True` says that asking again costs nothing and gives the same answer; what any other client was asked
-    and has decided is durable before anything follows from it.
+    `is_free = True` says that asking again costs nothing and gives the same answer; what any other client was
+    asked and has decided is durable before anything follows from it.
     """
 
     def generate(self, prompt: str, system_prompt: str = "") -> LLMResponse | Awaitable[LLMResponse]: ...

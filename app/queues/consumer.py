@@ -49,7 +49,10 @@ class Consumer:
         self._patience = Patience("taking runs from the queue")
 
     async def run(self) -> None:
-        """Take jobs until cancelled; then wait for those under way, and raise the CancelledError."""
+        """Take jobs until cancelled; then wait for those under way, and raise the CancelledError.
+
+        Cancelled a second time, it waits no more; the jobs whose end it did not see come again.
+        """
         serving = asyncio.create_task(self._serve())
         try:
             await asyncio.shield(serving)

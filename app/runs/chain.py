@@ -96,7 +96,7 @@ class ChainCheck:
 
     def _beyond(self, event: StoredEvent, seq: int) -> str | None:
         for head in self._heads:
-            if head.hash == self.hash or (head.seq is not None and head.seq < seq):
+            if head.hash == self.hash:
                 return "it comes after the head"
             if head.seq == seq and head.hash != event.hash:
                 return "its hash is not that of the head"

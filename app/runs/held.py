@@ -28,7 +28,10 @@ class Stop(Enum):
 
 
 class Ended(Struct, frozen=True):
-    """How driving a run came to its end: the run's status then, and the run itself if it is over."""
+    """How driving a run came to its end: the run's status then, and the run itself if it is over.
+
+    Of a run that ended with a step in doubt there is only the status: the rest is to be read from its events.
+    """
 
     status: RunStatus
     run: FinishedRun | None = None
@@ -47,11 +50,11 @@ class HeldRun:
         self.journal = journal
         self.state = state
         self.loop = loop
-        self.task: asyncio.Task[object] | None = None
+        self.task: asyncio.Task[object] | None = None  # while it can be interrupted
         self.stop: Stop | None = None
 
     def interrupt(self, reason: Stop) -> None:
-        """Stop the run where it is, tool in flight or not."""
+        """Stop the run where it is, tool in flight or not; one that has stopped is not disturbed any more."""
         if self.stop is not Stop.CANCEL:
             self.stop = reason
         if self.task is not None:
@@ -78,7 +81,7 @@ class HeldRun:
         run = FinishedRun(self.journal.key.run_id, result.status, result.output, self.state.steps)
         if self._on_finished is not None:
             self._on_finished(run, perf_counter() - self._since)
-        return Ended(result.status, run)
+        return Ended(result.status, run if self.state.doubt is None else None)
 
     async def hand_back(self) -> Ended:
         """Give the run up as it is: for somebody to settle a doubt, or for whoever takes it up next."""

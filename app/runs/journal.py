@@ -18,10 +18,12 @@ from .ports import Effect, Unit, UnitWriter
 class DurableJournal:
     """Appends to one run for as long as nobody else claims it; satisfies `TransactionalJournal`.
 
-    Once an append has failed, everything after it raises the same error: FencedError or StorageUnavailableError.
+    Once an append has failed, everything after it raises the same StorageError, and nothing more is written.
+    It is used by one task at a time.
 
     Args:
-        on_cancel: called when an append has come back with the news that the run is to stop.
+        on_cancel: called when an append has come back with the news that the run is to stop; `cancel_requested`
+            is true from then on.
     """
 
     __slots__ = (
@@ -33,6 +35,7 @@ class DurableJournal:
         "_unsettled",
         "_waiter",
         "_writer",
+        "cancel_requested",
         "epoch",
         "head_hash",
         "head_seq",
@@ -54,6 +57,7 @@ class DurableJournal:
         self._unsettled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self.cancel_requested = False
         self.key: RunKey = start.key
         if isinstance(start, NewRun):
             self._new: NewRun | None = start
@@ -78,11 +82,10 @@ class DurableJournal:
 
     async def commit(self) -> None:
         """Return when everything appended so far is durable."""
-        if self._unsettled:
+        if self._unsettled and self._failure is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self._failure is not None:
-            raise self._failure
+        self._check()
 
     async def perform(
         self,
@@ -94,12 +97,13 @@ class DurableJournal:
 
         A cancellation that comes meanwhile waits until the outcome is known, and is then delivered again.
         """
-        recorded: list[ToolCompleted] = []
+        # by hash, since the transaction may be tried several times, and only the unit knows which try it was
+        recorded: dict[bytes, ToolCompleted] = {}
 
         def complete(output: JsonObject | None, error: StepError | None) -> list[StoredEvent]:
             event, stored = self._seal(completed(output, error))
             assert isinstance(event, ToolCompleted)
-            recorded[:] = [event]
+            recorded[stored.hash] = event
             return [stored]
 
         self._check()
@@ -108,8 +112,9 @@ class DurableJournal:
         self.steps += 1
         unit.steps = self.steps
         await self._outcome()
-        self._advance(unit.events[-1])
-        return recorded[0]
+        stored = unit.events[-1]
+        self._advance(stored)
+        return recorded[stored.hash]
 
     async def end(self, status: RunStatus) -> None:
         """Hand the claim back with an unfinished status, and return when that is durable."""
@@ -154,15 +159,17 @@ class DurableJournal:
         self._writer.submit(unit)
         return unit
 
-    def _settle(self, unit: Unit, error: BaseException | None, cancel_requested: bool) -> None:
+    def _settle(self, _unit: Unit, error: BaseException | None, cancel_requested: bool) -> None:
         self._unsettled -= 1
         if error is not None and self._failure is None:
             self._failure = error
         waiter = self._waiter
         if waiter is not None and not waiter.done() and (error is not None or not self._unsettled):
             waiter.set_result(None)
-        if cancel_requested and unit.status == "running" and self._on_cancel is not None:
-            self._on_cancel()
+        if cancel_requested:
+            self.cancel_requested = True
+            if self._on_cancel is not None:
+                self._on_cancel()
 
     async def _outcome(self) -> None:
         """Return when all units are settled, whoever wants this task to end meanwhile."""

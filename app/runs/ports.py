@@ -84,7 +84,7 @@ Created: TypeAlias = Literal["new", "replay", "mismatch"]
 
 
 class RunStore(Protocol):
-    """Keeps runs and their events. Every method raises StorageUnavailableError when the database does not answer."""
+    """Keeps runs and their events. All methods raise StorageUnavailableError when the database does not answer."""
 
     async def create(
         self, new: NewRun, events: Sequence[StoredEvent], key: IdempotencyKey | None, job: Job | None
@@ -102,8 +102,8 @@ class RunStore(Protocol):
     ) -> Claim | Refusal:
         """Bump the run's epoch for `owner` and make it running, if its status is one of `statuses`.
 
-        A running run is refused as "held" while its owner is alive, unless that is `owner` itself, who has then let
-        go of it without handing it back (the caller sees to it that it is not at work on it). Alive is who has a
+        A running run is refused as "held" while its owner is alive, unless that is `owner` itself, who then has
+        let go of it without handing it back (the caller sees to it that it is not at work on it). Alive is who has a
         lease (`beat`) that has not run out; a process that holds a database alone needs none. A run with
         `not_before` ahead is refused as "too_early" unless `now`, and as "tenant_full" if `tenant_limit` (0: none)
         of its tenant's runs are running.
@@ -125,13 +125,14 @@ class RunStore(Protocol):
         ...
 
     async def events(self, key: RunKey, after: int, limit: int, max_bytes: int = 1 << 20) -> list[StoredEvent]:
-        """Return events with numbers beyond `after`, in order: at most `limit`, and no more than fit `max_bytes` of
-        text, but at least one if there is one.
+        """Return events with numbers beyond `after`, in order.
+
+        They are at most `limit`, and no more than fit `max_bytes` of text, but at least one if there is one.
         """
         ...
 
     async def request_cancel(self, key: RunKey) -> RunStatus | None:
-        """Note durably that the run is to stop, unless it has ended; return its status, None if there is no run."""
+        """Note durably that the run is to stop, unless it has ended; return its status, None if there is none."""
         ...
 
     async def cancels(self, keys: Sequence[RunKey]) -> list[RunKey]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Final
 
+import msgspec
+
 from ..errors import InvalidRunError
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
 from .models import MAX_PRIORITY, MIN_PRIORITY, NewRun, RunKey, RunRequest
@@ -39,13 +41,15 @@ def new_run(key: RunKey, request: RunRequest) -> NewRun:
 
 
 def bounded(value: JsonObject, max_bytes: int, what: str) -> JsonObject:
-    """Return a copy of `value`, which is no larger than that and can be stored.
+    """Return a copy of `value`, whose JSON text is no longer than that and can be stored.
 
     Raises:
         InvalidRunError: it is not.
     """
     try:
         copied = copy_json(value, max_bytes)
+        if len(msgspec.json.encode(copied)) > max_bytes:  # escapes are longer than what they stand for
+            raise TooLargeError
     except NotJsonError as error:
         raise InvalidRunError(f"The {what} cannot be stored: {error}.") from error
     except TooLargeError as error:

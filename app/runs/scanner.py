@@ -41,7 +41,7 @@ class JsonScanner:
         if not self._skip("}"):
             while True:
                 name = self._value()
-                if not isinstance(name, str) :
+                if not isinstance(name, str) or name in seen:
                     raise self._error("a name, and one that was not there before, is expected")
                 seen.add(name)
                 self._expect(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from ..agent.core import Agent, utc_now
@@ -12,6 +13,7 @@ from ..errors import (
     IdempotencyKeyReusedError,
     RunEndedError,
     RunNotWaitingError,
+    StorageUnavailableError,
 )
 from ..jsonvalue import JsonObject
 from .capping import seal
@@ -117,7 +119,7 @@ class RunService:
         """
         opening = self._agent.opening(request.goal, request.context, request.tools, request.max_steps)
         new = new_run(RunKey(tenant, self._new_id()), request)
-        run_id, _ = await self._create(new, opening, key)
+        run_id, _ = await self._create(new, self._first(new, opening), key)
         return await self.get(run_id, tenant)
 
     async def get(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
@@ -198,12 +200,12 @@ class RunService:
             raise not_found(run_id)
         if status in FINISHED:
             raise RunEndedError(f"The run {run_id} has ended: {status}.")
-        if not self._executor.cancel(key):
-            claim = await self._store.claim(
-                key, self._executor.owner, statuses=("queued", "running", "waiting"), now=True
-            )
+        # a run that is being driven sees by itself that it is to stop: there, or in another process
+        if status != "running" or not self._executor.cancel(key):
+            claim = await self._store.claim(key, self._executor.driver.guest, statuses=(status,), now=True)
             if isinstance(claim, Claim):
-                await self._executor.end_cancelled(claim)
+                with suppress(FencedError):  # somebody else is ending it
+                    await self._executor.driver.end_cancelled(claim)
         return await self.wait(run_id, CANCEL_S, tenant)
 
     async def resolve(
@@ -226,40 +228,61 @@ class RunService:
         output = None if output is None else bounded(output, MAX_OUTPUT_BYTES, "output")
         run = await self.get(run_id, tenant)
         key = RunKey(tenant, run_id)
-        claim = await self._store.claim(key, self._executor.owner, statuses=("waiting",))
+        claim = await self._store.claim(key, self._executor.driver.guest, statuses=("waiting",))
         if not isinstance(claim, Claim):
             raise RunNotWaitingError(f"The run {run_id} waits for nobody; it is {run.status}.")
-        held = await self._executor.take(claim)
+        try:
+            await self._resolve(claim, ToolResolved(step, happened, output))
+        except FencedError:
+            raise RunNotWaitingError(f"The run {run_id} was cancelled or went on at this very moment.") from None
+        return await self.get(run_id, tenant)
+
+    async def _resolve(self, claim: Claim, resolved: ToolResolved) -> None:
+        held = await self._executor.driver.take(claim)
         doubt = held.state.doubt
-        if doubt is None or doubt.step != step:
-            await held.hand_back()
-            raise RunNotWaitingError(f"The run {run_id} does not wait for step {step}.")
-        held.journal.append(ToolResolved(step, happened, output))
+        if doubt is None or doubt.step != resolved.step:
+            await self._executor.driver.give_back(held)
+            raise RunNotWaitingError(f"The run {claim.key.run_id} does not wait for step {resolved.step}.")
+        held.journal.append(resolved)
         await held.journal.commit()
-        job = Job(key, claim.priority)
+        job = Job(claim.key, claim.priority)
         if await self._store.release(claim, job):
             self._queue.wake(job)
-        return await self.get(run_id, tenant)
 
     async def _kept_first(self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None) -> FinishedRun | Run:
         """Make a run durable before anything else, and wait for it, unless it was there before."""
-        run_id, is_new = await self._create(new, opening, key)
+        run_id, ended = await self._executor.detached(self._keep_and_begin(new, opening, key))
         run_key = RunKey(new.key.tenant, run_id)
-        if not is_new:
-            return await self._standing(run_key)
-        if new.owner is None:
-            return await self._wait_for(run_key)
-        claim = await self._store.claim(run_key, new.owner, statuses=("running",))
-        if not isinstance(claim, Claim):
-            return await self._wait_for(run_key)
-        try:
-            return await self._outcome(run_key, await self._executor.resume(claim))
-        except FencedError:
-            return await self._wait_for(run_key)
+        if ended is not None:
+            return await self._outcome(run_key, ended)
+        is_new = run_id == new.key.run_id
+        return await (self._wait_for(run_key) if is_new else self._standing(run_key))
 
-    async def _create(self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None) -> tuple[str, bool]:
+    async def _keep_and_begin(
+        self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None
+    ) -> tuple[str, Ended | None]:
+        """Write a run, unless there is one under the key, and carry it on if it is this process's to do so."""
+        stored = self._first(new, opening)
+        try:
+            run_id, is_new = await self._create(new, stored, key)
+        except StorageUnavailableError:
+            if new.owner is not None:
+                self._executor.take_up_later(new.key)  # it may be there
+            raise
+        if not is_new or new.owner is None:
+            return run_id, None
+        left = new.deadline_s
+        claim = Claim(new.key, 1, "running", 1, stored.hash, 0, 1, new.priority, left, cancel_requested=False)
+        try:
+            return run_id, await self._executor.resume(claim)
+        except FencedError:  # another process took it for abandoned, or this one did; it is in good hands
+            return run_id, None
+
+    def _first(self, new: NewRun, opening: RunStarted) -> StoredEvent:
+        return seal(new.key.run_id, 1, GENESIS, self._clock(), opening)[1]
+
+    async def _create(self, new: NewRun, stored: StoredEvent, key: IdempotencyKey | None) -> tuple[str, bool]:
         """Write a run, unless there is one under the key; return its id, and whether it is new."""
-        _, stored = seal(new.key.run_id, 1, GENESIS, self._clock(), opening)
         job = Job(new.key, new.priority, new.not_before)
         created, run_id = await self._store.create(new, [stored], key, job if new.owner is None else None)
         if created == "mismatch":
@@ -271,7 +294,7 @@ class RunService:
         return run_id, created == "new"
 
     async def _outcome(self, key: RunKey, ended: Ended) -> FinishedRun | Run:
-        return await self.get(key.run_id, key.tenant) if ended.run is None else ended.run
+        return await self._standing(key) if ended.run is None else ended.run
 
     async def _standing(self, key: RunKey) -> FinishedRun | Run:
         run = await self.get(key.run_id, key.tenant)

@@ -138,28 +138,31 @@ class Releasing(Struct):
 
 
 def unclaimed(connection: Connection, limit: int, orphaned_only: bool) -> list[Job]:
-    """Return jobs for the runs that nobody works on, the oldest first."""
+    """Return jobs for the runs that nobody works on, first those that have been due the longest.
+
+    Those for later come last: however many there are, they hide none that could be carried out now.
+    """
     selections = (select_orphaned(limit), select_overdue(limit) if orphaned_only else select_queued(limit))
     rows = sorted(
-        (row for selection in selections for row in connection.execute(selection)), key=lambda row: row.created_at
+        (row for selection in selections for row in connection.execute(selection)), key=lambda row: row.due_at
     )
     return [Job(RunKey(row.tenant, row.id), row.priority, from_us(row.not_before)) for row in rows[:limit]]
 
 
-_JOBS: Final = select(runs.c.tenant, runs.c.id, runs.c.priority, runs.c.not_before, runs.c.created_at).where(
+_JOBS: Final = select(runs.c.tenant, runs.c.id, runs.c.priority, runs.c.not_before, runs.c.due_at).where(
     runs.c.finished_at.is_(None)
 )
 
 
 def select_queued(limit: int) -> Select[Any]:
-    """Select the oldest queued runs."""
-    return _JOBS.where(runs.c.status == "queued").order_by(runs.c.created_at).limit(limit)
+    """Select the queued runs that have been due the longest."""
+    return _JOBS.where(runs.c.status == "queued").order_by(runs.c.due_at).limit(limit)
 
 
 def select_orphaned(limit: int) -> Select[Any]:
-    """Select the oldest running runs whose owner is not alive."""
+    """Select running runs whose owner is not alive."""
     alive = exists().where(workers.c.id == runs.c.owner, workers.c.expires_at > now_us())
-    return _JOBS.where(runs.c.status == "running", ~alive).order_by(runs.c.created_at).limit(limit)
+    return _JOBS.where(runs.c.status == "running", ~alive).order_by(runs.c.due_at).limit(limit)
 
 
 def select_overdue(limit: int) -> Select[Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class now_us(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
-    """SQL: microseconds since 1970 UTC by the database's clock, at this statement (on Postgres: at this call)."""
+    """SQL: microseconds since 1970 UTC by the database's clock, at the start of this statement."""
 
     type = BigInteger()
     inherit_cache = True
@@ -28,8 +28,9 @@ def _sqlite_now(_element: now_us, _compiler: Any, **_: Any) -> str:
 
 @compiles(now_us, "postgresql")
 def _postgres_now(_element: now_us, _compiler: Any, **_: Any) -> str:
-    # not now(), which stands still in a transaction
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    # not now(), which stands still in a transaction; nor clock_timestamp(), which moves on within a statement, and
+    # with which therefore no index can be searched
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)"
 
 
 def insert_into(connection: Connection, table: TableClause) -> PostgresInsert | SQLiteInsert:

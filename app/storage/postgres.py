@@ -13,7 +13,9 @@ from ..errors import ConfigurationError, DatabaseVersionError, MissingExtraError
 from .failures import one_line
 
 FIRST_SUPPORTED: Final = 15
-CONNECTIONS, MORE_CONNECTIONS = 8, 24
+CONNECTIONS, MORE_CONNECTIONS = 5, 11
+"""How many a process keeps, and how many more it opens when it is busy; a server lets in 100 by default."""
+
 POOL_WAIT_S = 10.0
 STARTING_PAUSE_S = 0.25
 
@@ -32,6 +34,8 @@ _SESSION: Final = (
     # them over: the server ends its session before its lease (6 s) does.
     "SET idle_in_transaction_session_timeout = '5s'",
     "SET statement_timeout = '15s'",
+    # what is acknowledged is durable, whatever the server's default is
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
 )
 
 _SCHEME: Final = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")

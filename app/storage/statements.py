@@ -1,12 +1,12 @@
-"""The writer's statements for many rows at once, compiled once for each number of rows.
+"""The writer's statements for many rows at once.
 
-One statement for all rows, since what runs row by row gives up and retakes the interpreter's lock for each: next to a
-busy event loop that makes 450 rows a second, and one multi-row INSERT tens of thousands.
+One statement for all rows, since what runs row by row gives up and retakes the interpreter's lock for each: next
+to a busy event loop that makes 450 rows a second, and one multi-row INSERT tens of thousands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import (
     BigInteger,
     Connection,
+    CursorResult,
     Integer,
     LargeBinary,
     Text,
@@ -35,20 +36,24 @@ from sqlalchemy.engine import Dialect
 from .dialect import now_us
 from .tables import events, runs
 
-MAX_ROWS: Final = 128
-"""How many rows a statement takes: within SQLite's 32,766 variables, and few enough sizes to keep them all."""
+MAX_ROWS: Final = 1024
+"""How many rows a statement takes: within SQLite's 32,766 variables."""
+
+ANY_SIZE: Final = 64
+"""Beyond so many rows, a statement has a power of two of them: the driver can then keep all sizes prepared."""
 
 EventRow = tuple[str, str, int, bytes, bytes, str]
 """tenant, run_id, seq, prev_hash, hash, body."""
 
 HeadRow = tuple[str, str, int, int, int, bytes | None, str, int, int]
-"""tenant, id, epoch, expected head_seq, new head_seq, new head_hash (None: unchanged), status, steps, 1 if ended."""
+"""tenant, id, epoch, expected head_seq, new head_seq, new head_hash (None: unchanged), status, steps, 1 if it has
+ended."""
 
 RunRow = tuple[
     str, str, str, int, str | None, int, int, bytes, int, int, str | None, int, int, int | None, int | None
 ]
-"""tenant, id, status, epoch, owner, claims, head_seq, head_hash, steps, priority, metadata, 1 if it has started, 1 if
-it has ended, not_before, microseconds to the deadline."""
+"""tenant, id, status, epoch, owner, claims, head_seq, head_hash, steps, priority, metadata, 1 if it has started,
+1 if it has ended, not_before, microseconds to the deadline."""
 
 RUN_COLUMNS: Final = (
     "tenant",
@@ -79,7 +84,7 @@ def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
                 copy.write_row(row)
         return
     for some in _chunks(rows):
-        connection.exec_driver_sql(_insert_events(connection.dialect, len(some)), tuple(chain.from_iterable(some)))
+        _execute(connection, _insert_events, some)
 
 
 def move_heads(connection: Connection, rows: Sequence[HeadRow]) -> dict[tuple[str, str], bool]:
@@ -90,35 +95,62 @@ def move_heads(connection: Connection, rows: Sequence[HeadRow]) -> dict[tuple[st
     """
     moved: dict[tuple[str, str], bool] = {}
     for some in _chunks(sorted(rows, key=itemgetter(0, 1))):  # locks are taken in one order by everybody
-        statement = _move_heads(connection.dialect, len(some))
-        result = connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
-        moved.update(((tenant, run_id), bool(cancel)) for tenant, run_id, cancel in result)
+        result = _execute(connection, _move_heads, some)
+        moved.update(((row.tenant, row.id), bool(row.cancel_requested)) for row in result)
     return moved
 
 
 def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
     """Insert rows into `runs`."""
     for some in _chunks(rows):
-        connection.exec_driver_sql(_insert_runs(connection.dialect, len(some)), tuple(chain.from_iterable(some)))
+        _execute(connection, _insert_runs, some)
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    return (rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS))
+    start = 0
+    while start < len(rows):
+        size = left = len(rows) - start
+        if left > ANY_SIZE:
+            size = min(1 << (left.bit_length() - 1), MAX_ROWS)
+        yield rows[start : start + size]
+        start += size
+
+
+def _execute(connection: Connection, make: Callable[[int], Any], rows: Sequence[Row]) -> CursorResult[Any]:
+    statement = _text(make, connection.dialect, len(rows))
+    return connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
 
 
 _COPY_EVENTS: Final = "COPY events (tenant, run_id, seq, prev_hash, hash, body) FROM STDIN"
 
 
-@lru_cache(maxsize=2 * MAX_ROWS)
-def _insert_events(dialect: Dialect, size: int) -> str:
+@lru_cache(maxsize=512)
+def _text(make: Callable[[int], Any], dialect: Dialect, size: int) -> str:
+    """Return the text of `make(size)` with positional parameters, in the order of its values.
+
+    To compile a row takes 0.1 ms, so no more than two are: what the second one adds, each further one does.
+    """
+    one, two = _compiled(make, dialect, 1), _compiled(make, dialect, 2)
+    added = len(two) - len(one)
+    at = next((at for at, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), len(one))
+    return one[:at] + two[at : at + added] * (size - 1) + one[at:]
+
+
+@lru_cache(maxsize=64)
+def _compiled(make: Callable[[int], Any], dialect: Dialect, size: int) -> str:
+    positional: Any = type(dialect)
+    style = "qmark" if dialect.name == "sqlite" else "format"
+    return str(make(size).compile(dialect=positional(paramstyle=style)))
+
+
+def _insert_events(size: int) -> Any:
     names = [column.name for column in events.c]
     rows: list[dict[str, Any]] = [{name: bindparam(f"{name}_{row}") for name in names} for row in range(size)]
-    return _positional(dialect, insert(events).values(rows))
+    return insert(events).values(rows)
 
 
-@lru_cache(maxsize=2 * MAX_ROWS)
-def _insert_runs(dialect: Dialect, size: int) -> str:
-    return _positional(dialect, insert(runs).values([_run_row(row) for row in range(size)]))
+def _insert_runs(size: int) -> Any:
+    return insert(runs).values([_run_row(row) for row in range(size)])
 
 
 def _run_row(row: int) -> dict[str, Any]:
@@ -131,8 +163,7 @@ def _run_row(row: int) -> dict[str, Any]:
     return columns
 
 
-@lru_cache(maxsize=2 * MAX_ROWS)
-def _move_heads(dialect: Dialect, size: int) -> str:
+def _move_heads(size: int) -> Any:
     row = ("", "", 0, 0, 0, b"", "", 0, 0)
     new = (
         values(
@@ -151,11 +182,12 @@ def _move_heads(dialect: Dialect, size: int) -> str:
         .cte("new")
     )
     is_running = new.c.status == text("'running'")
-    statement = (
+    return (
         update(runs)
         .values(
             head_seq=new.c.head_seq,
-            head_hash=func.coalesce(new.c.head_hash, runs.c.head_hash),
+            # the cast: where no row brings a hash, Postgres would take the column for text
+            head_hash=func.coalesce(cast(new.c.head_hash, LargeBinary), runs.c.head_hash),
             status=new.c.status,
             steps=new.c.steps,
             claims=case((is_running, literal_column("1")), else_=literal_column("0")),
@@ -170,11 +202,3 @@ def _move_heads(dialect: Dialect, size: int) -> str:
         )
         .returning(runs.c.tenant, runs.c.id, runs.c.cancel_requested)
     )
-    return _positional(dialect, statement)
-
-
-def _positional(dialect: Dialect, statement: Any) -> str:
-    """Return the statement's text with positional parameters, in the order of its values."""
-    positional: Any = type(dialect)
-    style = "qmark" if dialect.name == "sqlite" else "format"
-    return str(statement.compile(dialect=positional(paramstyle=style)))

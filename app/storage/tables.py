@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Computed,
     Index,
     Integer,
     LargeBinary,
@@ -40,6 +41,7 @@ runs: Final = Table(
     Column("not_before", BigInteger),
     Column("deadline_at", BigInteger),
     Column("pruned_at", BigInteger),
+    Column("due_at", BigInteger, Computed("COALESCE(not_before, created_at)", persisted=True)),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'success', 'error', 'cancelled')", name="runs_status"
     ),
@@ -55,7 +57,7 @@ Index("runs_newest_by_status", runs.c.tenant, runs.c.status, runs.c.created_at, 
 Index(
     "runs_unfinished",
     runs.c.status,
-    runs.c.created_at,
+    runs.c.due_at,
     sqlite_where=text("finished_at IS NULL"),
     postgresql_where=text("finished_at IS NULL"),
 )

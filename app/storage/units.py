@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, Engine, event, select
 
-from ..errors import FencedError, StepError
+from ..errors import FencedError, StepError, ToolFailedError
 from ..runs.chain import GENESIS
 from ..runs.models import FINISHED, RunKey, StoredEvent
 from ..runs.ports import Unit
-from .failures import trouble_of
+from .failures import one_line, trouble_of
 from .moments import to_us
 from .statements import EventRow, HeadRow, RunRow, insert_events, insert_runs, move_heads
 from .tables import events
+
+_IN_EFFECT: Final = "llm_agent_core.in_effect"
 
 
 class WriteCall(Struct, frozen=True):
@@ -48,45 +50,55 @@ class UnitTransaction(Struct, frozen=True):
         return trouble_of(error) is not None
 
 
-def write_units(connection: Connection, batch: Sequence[Unit | WriteCall]) -> list[Outcome]:
+def write_units(connection: Connection, group: Sequence[Unit | WriteCall]) -> list[Outcome]:
     """Write a group; return what became of each, in order.
 
-    The units without effects are written together. Those of a run that has one in this group are written one by
-    one, each under a savepoint.
+    The units without effects are written together. Those of a run that has one in this group, or two owners, are
+    written one by one, each under a savepoint.
 
     Raises:
         Exception: of the database; nothing of the group is to be kept.
     """
-    with_effects = {work.key for work in batch if isinstance(work, Unit) and work.effect is not None}
-    together = [work for work in batch if isinstance(work, Unit) and work.key not in with_effects]
+    apart = _to_be_written_apart(group)
+    together = [work for work in group if isinstance(work, Unit) and work.key not in apart]
     moved = _write_together(connection, together)
     outcomes = []
-    for work in batch:
+    for work in group:
         if isinstance(work, WriteCall):
             outcomes.append(_call(connection, work))
-        elif work.key in with_effects:
+        elif work.key in apart:
             outcomes.append(_write_one(connection, work))
         else:
             outcomes.append(moved[work.key])
     return outcomes
 
 
-def are_durable(connection: Connection, units: Sequence[Unit]) -> bool:
-    """Say whether a group whose COMMIT nobody answered took place: whether the last event of one unit is there."""
-    for unit in units:
-        if unit.events:
-            last = unit.events[-1]
-            found = connection.execute(
-                select(events.c.hash).where(
-                    and_(
-                        events.c.tenant == unit.key.tenant,
-                        events.c.run_id == unit.key.run_id,
-                        events.c.seq == last.seq,
-                    )
-                )
-            ).scalar()
-            return found == last.hash
-    return False  # nothing that could not be done once more
+def _to_be_written_apart(group: Sequence[Unit | WriteCall]) -> set[RunKey]:
+    epochs: dict[RunKey, int] = {}
+    return {
+        work.key
+        for work in group
+        if isinstance(work, Unit)
+        and (work.effect is not None or epochs.setdefault(work.key, work.epoch) != work.epoch)
+    }
+
+
+def is_durable(connection: Connection, key: RunKey, written: Sequence[StoredEvent]) -> bool:
+    """Say whether these events of a run are in the database: whether the last one is."""
+    last = written[-1]
+    its_place = (events.c.tenant == key.tenant, events.c.run_id == key.run_id, events.c.seq == last.seq)
+    return bool(connection.execute(select(events.c.hash).where(*its_place)).scalar() == last.hash)
+
+
+def keep_transactions_ours(engine: Engine) -> None:
+    """See to it that no effect ends the transaction it is part of, and with it that of other runs: it raises."""
+    for name in ("commit", "rollback"):
+        event.listen(engine, name, _refuse_in_effect)
+
+
+def _refuse_in_effect(connection: Connection) -> None:
+    if connection.info.get(_IN_EFFECT):
+        raise RuntimeError("A tool must not end the transaction that it is part of.")
 
 
 def _write_together(connection: Connection, units: Sequence[Unit]) -> dict[RunKey, Outcome]:
@@ -132,16 +144,25 @@ def _write_one(connection: Connection, unit: Unit) -> Outcome:
 
 
 def _carry_out(connection: Connection, unit: Unit) -> list[StoredEvent]:
+    """Return the events of what an effect did; of one that failed, nothing else is left."""
     assert unit.effect is not None
     assert unit.complete is not None
     own = connection.begin_nested()
     transaction = UnitTransaction(unit.key.tenant, unit.key.run_id, unit.step, connection)
+    connection.info[_IN_EFFECT] = True
     try:
         output = unit.effect(transaction)
+        own.commit()
     except StepError as error:
-        own.rollback()  # what it did before it failed
+        own.rollback()
         return unit.complete(None, error)
-    own.commit()
+    except Exception as error:
+        if trouble_of(error) is not None or not connection.in_transaction():
+            raise
+        own.rollback()  # it went over an error of the database, after which there is nothing to be saved
+        return unit.complete(None, ToolFailedError(f"The database refused what it did: {one_line(error)}"))
+    finally:
+        connection.info.pop(_IN_EFFECT, None)
     return unit.complete(output, None)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from msgspec import Struct
 
@@ -27,7 +25,7 @@ _current: ContextVar[ToolCallContext] = ContextVar("current_call")
 
 
 def current_call() -> ToolCallContext:
-    """Return the call that the calling tool is in, in `run` and whatever it awaits or calls.
+    """Return the call that the calling tool is in, in `run` or `run_in` and whatever it awaits or calls.
 
     Raises:
         RuntimeError: this is no tool call.
@@ -38,11 +36,16 @@ def current_call() -> ToolCallContext:
         raise RuntimeError("current_call() is for tools, while they run.") from None
 
 
-@contextmanager
-def in_call(call: ToolCallContext) -> Iterator[None]:
-    """Make `call` the current one of this task, and of the threads that it starts."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class in_call:  # noqa: N801 - reads as the function it stands for; a generator would cost three times as much
+    """Make `call` the current one of this task, and of the threads that it starts, inside a `with`."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: ToolCallContext) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token: Token[ToolCallContext] = _current.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)

@@ -16,6 +16,8 @@ from app.agent.events import (
     Step,
     ToolCompleted,
     ToolIntended,
+    ToolInterrupted,
+    ToolResolved,
 )
 from app.agent.state import _APPLY, AgentState
 from app.llm.interface import AssistantMessage, CorrectionMessage, ToolCall, ToolMessage, UserMessage
@@ -39,6 +41,15 @@ def histories(draw: st.DrawFn) -> list[Event]:
             step += 1
             if draw(st.booleans()):
                 events.append(ToolIntended(step, call.name, call.arguments))
+                attempts = range(1, draw(st.integers(0, 2)) + 1)
+                events.extend(
+                    ToolInterrupted(step, call.name, number, "why", in_doubt=False) for number in attempts
+                )
+                if draw(st.booleans()):
+                    events.append(ToolInterrupted(step, call.name, 3, "why", in_doubt=True))
+                    events.append(ToolResolved(step, happened=draw(st.booleans())))
+                    if not events[-1].happened:  # type: ignore[union-attr]
+                        events.append(ToolIntended(step, call.name, call.arguments))
             events.append(ToolCompleted(Step(step, call.name, call.arguments, {}, None, NOW)))
     if draw(st.booleans()):
         events.append(RunFinished("success", "end"))
@@ -54,7 +65,17 @@ def test_state_is_nothing_but_the_fold_of_its_events(events: list[Event]) -> Non
     assert [step.step for step in state.steps] == list(range(1, len(completed) + 1))
     assert list(state.pending) == decided[len(completed) :]
     assert state.turns == max((event.turn for event in events if isinstance(event, ModelRequested)), default=0)
-    assert (state.intended is not None) == isinstance(events[-1], ToolIntended)
+    last = events[-1]
+    under_way = isinstance(last, ToolIntended | ToolInterrupted) or (
+        isinstance(last, ToolResolved) and last.happened
+    )
+    assert (state.intended is not None) == under_way
+    assert (state.doubt is not None) == (isinstance(last, ToolInterrupted) and last.in_doubt)
+    assert (state.resolved is not None) == (isinstance(last, ToolResolved) and last.happened)
+    if isinstance(last, ToolInterrupted):
+        assert state.attempts == last.attempt
+    elif isinstance(last, ToolIntended):
+        assert state.attempts == 0
     assert (state.result is not None) == isinstance(events[-1], RunFinished)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app.storage.notes import SqlNoteStore
 from app.tools.governance import GovernanceNoteStore, NoteStore
 
-STORES: dict[str, Callable[[], NoteStore]] = {"in memory": GovernanceNoteStore}
 
-
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest) -> NoteStore:
-    return STORES[request.param]()
+    if request.param == "memory":
+        return GovernanceNoteStore()
+    return SqlNoteStore(request.getfixturevalue(f"{request.param}_database"))
 
 
 def test_a_proposal_without_notes_has_none(store: NoteStore) -> None:

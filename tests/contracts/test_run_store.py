@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -25,14 +26,38 @@ from stored_runs import (
 from app.agent.events import ModelRequested
 from app.errors import InvalidCursorError
 from app.runs.chain import GENESIS
-from app.runs.models import Claim, IdempotencyKey, Job, NewRun, Refusal, RunStatus
+from app.runs.models import Claim, IdempotencyKey, Job, NewRun, Refusal, RunKey, RunStatus
 from app.runs.ports import RunStore
 from app.storage.database import Database
 from app.storage.dialect import now_us
 from app.storage.runs import SqlRunStore
 from app.storage.tables import events, idempotency_keys, runs, workers
+from app.storage.writer import GroupWriter
 
 UNFINISHED: tuple[RunStatus, ...] = ("queued", "running", "waiting")
+
+
+class Silence:
+    """News that nobody listens to."""
+
+    def committed(self, key: RunKey, events: object, status: RunStatus) -> None: ...
+
+    def changed(self, key: RunKey) -> None: ...
+
+
+@pytest.fixture(params=["sqlite", "sqlite with its writer", "postgres"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """Each database; SQLite as commands use it, and as a server does."""
+    kind, _, has_writer = request.param.partition(" with ")
+    found: Database = request.getfixturevalue(f"{kind}_database")
+    if not has_writer:
+        yield found
+        return
+    writer = GroupWriter(found, Silence())
+    writer.start()
+    found.attach(writer)
+    yield found
+    await writer.stop()
 
 
 @pytest.fixture
@@ -73,8 +98,7 @@ async def test_a_run_that_was_created_is_there_as_it_was_submitted(store: SqlRun
     assert (run.events, run.head_hash, run.priority) == (1, log[0].hash, -5)
     assert (run.metadata, run.not_before) == (metadata, not_before)
     assert (run.started_at, run.finished_at, run.pruned_at, run.cancel_requested) == (None, None, None, False)
-    assert run.deadline_at is not None
-    assert abs(run.deadline_at - run.created_at - timedelta(seconds=90.5)) < timedelta(seconds=1)
+    assert run.deadline_at == run.created_at + timedelta(seconds=90.5)
     assert abs(run.created_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert await store.events(key, 0, 10) == log
 
@@ -83,7 +107,7 @@ async def test_a_run_with_an_owner_is_running_from_the_start(store: SqlRunStore)
     key = await create(store, owner="me")
     run = await get(store, key)
     assert run.status == "running"
-    assert run.started_at is not None
+    assert run.started_at == run.created_at
     claim = await claimed(store, key)
     assert claim.epoch == 2
 
@@ -532,6 +556,16 @@ async def test_what_nobody_works_on_is_found_oldest_first(database: Database) ->
     assert await store.unclaimed(10) == [Job(orphan), Job(queued, 4, at)]
     assert await store.unclaimed(1) == [Job(orphan)]
     assert await store.unclaimed(10, orphaned_only=True) == [Job(orphan)]
+
+
+async def test_runs_for_later_hide_none_that_are_due(store: SqlRunStore) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    for _ in range(3):
+        await create(store, not_before=later)
+    due = await create(store, not_before=datetime.now(UTC) - timedelta(days=1))
+    new = await create(store)
+    assert [job.key for job in await store.unclaimed(2)] == [due, new]
+    assert len(await store.unclaimed(10)) == 5
 
 
 async def test_a_waiting_run_past_its_deadline_is_found(database: Database) -> None:

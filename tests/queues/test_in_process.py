@@ -45,10 +45,12 @@ async def test_a_key_that_waits_is_not_taken_twice() -> None:
 async def test_the_most_urgent_of_those_woken_together_gets_the_free_place() -> None:
     queue, execute = InProcessQueue(), Deliveries()
     async with consuming(queue, execute):
+        queue.wake(job("first"))
+        await until(lambda: execute.ended == 1)
         queue.wake(job("low"))
         queue.wake(job("high", 1))
-        await until(lambda: execute.ended == 2)
-    assert execute.ids == ["high", "low"]
+        await until(lambda: execute.ended == 3)
+    assert execute.ids == ["first", "high", "low"]
 
 
 async def test_a_clock_that_jumps_ahead_brings_what_is_due_by_it() -> None:

@@ -26,6 +26,10 @@ from app.errors import StorageUnavailableError
 from app.queues.link import DEFAULT_PACE, QUEUE, Link, link
 from app.queues.procrastinate import ProcrastinateQueue
 from app.queues.reconcile import LOCK, Pass, Reconciler
+from app.runs.chain import GENESIS
+from app.runs.models import NewRun, RunKey, StoredEvent
+from app.storage.database import Database
+from app.storage.runs import SqlRunStore
 
 WORKERS = "SELECT id FROM procrastinate_workers ORDER BY id"
 
@@ -143,6 +147,7 @@ async def test_a_consumer_that_was_taken_for_dead_ends_its_job_in_silence_and_go
         execute.may_end.set()
         await until(lambda: execute.ended == 3)  # its own again, and the one that replaced it
         await until(lambda: statuses(postgres_url) == [])
+        await until(lambda: not [task for task in asyncio.all_tasks() if "_carry_out" in repr(task)])
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -236,6 +241,24 @@ async def test_it_goes_on_through_every_outage_and_tells_of_each_once(
         going.cancel()
     levels = [record.levelname for record in caplog.records if record.name == "app.queues.patience"]
     assert levels == ["WARNING", "INFO"]
+
+
+async def test_the_real_store_tells_it_of_runs_whose_job_or_owner_is_gone(postgres_database: Database) -> None:
+    url = postgres_database.conninfo
+    assert url is not None
+    queue = ProcrastinateQueue(url, FAST)
+    store = SqlRunStore(postgres_database, queue)
+    first_event = [StoredEvent(1, "{}", GENESIS, bytes(32))]
+    await store.create(NewRun(RunKey("default", "without job"), priority=3), first_event, None, None)
+    await store.create(NewRun(RunKey("default", "with job")), first_event, None, job("with job"))
+    await store.create(NewRun(RunKey("default", "of the dead"), owner="dead"), first_event, None, None)
+    await store.beat("alive", 60)
+    await store.create(NewRun(RunKey("default", "under way"), owner="alive"), first_event, None, None)
+    passes = Reconciler(url, store, FAST, grace_s=0)
+    async with link(url, FAST, 2) as opened:
+        assert await passes.reconcile_once(opened) == Pass(stalled=0, given=2)
+        assert await passes.reconcile_once(opened) == Pass(0, 0)
+    assert statuses(url) == [("with job", "todo"), ("of the dead", "todo"), ("without job", "todo")]
 
 
 WORKER = """

@@ -115,8 +115,8 @@ def test_any_layout_of_the_document_will_do(layout: str, tmp_path: Path) -> None
 
 def test_it_is_read_in_pieces_wherever_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = stored(["a\U0001f600", "b"])
-    document = {"x": -1.5e-3, **json.loads(exported(events)), "y": [10.25, 1e5, True], "z": 17}
-    path = written(tmp_path / "run.json", json.dumps(document))
+    document = exported(events).replace('"format"', '"x": -1.5e-3, "y": 1e+25, "z": [10.25, true], "format"')
+    path = written(tmp_path / "run.json", document)
     for piece in range(1, 40):
         monkeypatch.setattr("app.runs.scanner._PIECE", piece)
         assert list(Bundle(path).events()) == events
@@ -171,6 +171,17 @@ def test_a_file_that_is_no_bundle_is_a_clear_error(name: str, tmp_path: Path) ->
     assert str(raised.value).startswith(f"{path} is no bundle")
     assert reason in str(raised.value)
     assert len(str(raised.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("padding", [0, 70_000, 200_000])
+def test_the_place_where_it_stops_being_a_bundle_is_told(padding: int, tmp_path: Path) -> None:
+    content = " " * padding + '{"format": [1, 2, nope]}'
+    path = written(tmp_path / "run.json", content)
+    with pytest.raises(InvalidBundleError, match=f"at character {content.index('nope')}, "):
+        Bundle(path)
+    content = " " * padding + '{"format" 1}'
+    with pytest.raises(InvalidBundleError, match=f"at character {content.index('1')}, ':' is expected"):
+        Bundle(written(path, content))
 
 
 def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:

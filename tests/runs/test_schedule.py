@@ -219,6 +219,28 @@ async def test_a_submission_that_hangs_holds_up_nobody() -> None:
     assert [key.split(":")[1] for key in keys] == ["a", "b", "c"]
 
 
+async def test_a_submission_that_hangs_is_given_up(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runs.schedule.FRESH_S", 0.05)  # that is real time, and a minute is long
+    world = World()
+    given_up = asyncio.Event()
+
+    async def submit(_request: RunRequest, _key: IdempotencyKey, _tenant: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    task = asyncio.create_task(Scheduler([schedule()], world.now, world.sleep).run_forever(submit))
+    await world.pass_by(600)
+    await asyncio.wait_for(given_up.wait(), 5)
+    await world.pass_by(1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert "given up" in caplog.text
+
+
 @pytest.mark.parametrize(
     "cron",
     [

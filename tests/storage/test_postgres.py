@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
 
 import pytest
 from postgres import PostgresServer
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from stored_runs import add, column, names
+from stored_runs import add, column, leave_a_commit_unanswered, names
 
 from app.errors import ConfigurationError, DatabaseVersionError, MissingExtraError, StorageUnavailableError
 from app.storage import postgres as postgres_module
@@ -34,6 +33,17 @@ def test_sessions_have_limits_and_a_name(postgres_database: Database) -> None:
         lambda connection: add(connection, connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
     )
     assert names(postgres_database) == ["read committed"]
+
+
+def test_a_commit_waits_for_the_disk_whatever_the_servers_default(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    name = postgres_url.split("/")[3].split("?")[0]
+    for default, expected in (("off", "on"), ("remote_write", "remote_write")):
+        postgres.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = {default}')
+        database = Database.open(Path(), postgres_url)
+        assert database.read_now(lambda c: c.exec_driver_sql("SHOW synchronous_commit").scalar()) == expected
+        database.close()
 
 
 def test_what_the_url_says_goes_before_what_we_would_say(postgres_url: str) -> None:
@@ -172,24 +182,8 @@ def test_closing_ends_the_patience(own_postgres: PostgresServer) -> None:
     thread.join()
 
 
-def answer_nothing(database: Database, *, commit: bool) -> list[int]:
-    """Let the next COMMIT go unanswered, after it took place or before; return a list that grows when it has."""
-    happened: list[int] = []
-
-    def break_off(connection: Connection) -> None:
-        if not happened:
-            happened.append(1)
-            raw: Any = connection.connection.driver_connection
-            if commit:
-                raw.commit()
-            raw.close()
-
-    event.listen(database.write_engine, "commit", break_off)
-    return happened
-
-
 def test_what_was_not_committed_is_done_again(postgres_database: Database) -> None:
-    happened = answer_nothing(postgres_database, commit=False)
+    happened = leave_a_commit_unanswered(postgres_database, commit=False)
     assert postgres_database.transact_now(add) == "one"
     assert happened
     assert names(postgres_database) == ["one"]
@@ -201,7 +195,7 @@ def test_what_may_have_been_committed_is_not_done_again_if_it_must_not_be(postgr
     def work(connection: Connection) -> None:
         attempts.append(add(connection))
 
-    answer_nothing(postgres_database, commit=True)
+    leave_a_commit_unanswered(postgres_database, commit=True)
     with pytest.raises(StorageUnavailableError):
         postgres_database.transact_now(work, once=True)
     assert len(attempts) == 1

@@ -116,6 +116,7 @@ def create_runs() -> None:
         sa.Column("not_before", sa.BigInteger),
         sa.Column("deadline_at", sa.BigInteger),
         sa.Column("pruned_at", sa.BigInteger),
+        sa.Column("due_at", sa.BigInteger, sa.Computed("COALESCE(not_before, created_at)", persisted=True)),
         sa.CheckConstraint(
             "status IN ('queued', 'running', 'waiting', 'success', 'error', 'cancelled')", name="runs_status"
         ),
@@ -124,7 +125,7 @@ def create_runs() -> None:
     )
     op.create_index("runs_newest", "runs", ["tenant", "created_at", "id"])
     op.create_index("runs_newest_by_status", "runs", ["tenant", "status", "created_at", "id"])
-    create_partial_index("runs_unfinished", ["status", "created_at"], "finished_at IS NULL")
+    create_partial_index("runs_unfinished", ["status", "due_at"], "finished_at IS NULL")
     create_partial_index("runs_waiting_until", ["deadline_at"], "status = 'waiting' AND deadline_at IS NOT NULL")
     create_partial_index(
         "runs_to_prune", ["finished_at", "tenant", "id"], "finished_at IS NOT NULL AND pruned_at IS NULL"

@@ -1,0 +1,214 @@
+"""The driver: takes a claimed run as it stands, carries it on, and records where it has stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from ..agent.core import Agent
+from ..agent.endings import Limits, out_of_time
+from ..agent.events import RunFinished, RunStarted
+from ..agent.state import AgentState
+from ..errors import StorageUnavailableError
+from .codec import read_all
+from .held import Ended, HeldRun, OnFinished, Stop
+from .journal import DurableJournal
+from .models import Claim, NewRun, RunKey
+from .ports import RunStore, UnitWriter
+
+MAX_CLAIMS: Final = 3
+"""How often in a row a run may be taken up, and its process die without another event, before it is given up."""
+
+PAGE: Final = 500
+
+EVENTS_A_TURN: Final = 100
+"""After how many events a run that never had to wait lets others have the event loop."""
+
+
+class Driver:
+    """Drives the runs that this process has claimed. What it holds is only what is under way.
+
+    Args:
+        guest: this process's name in claims for a moment, outside of a run's turn. Nobody of that name is ever
+            alive, so what such a claim leaves behind in a failure can be taken up by anybody at once.
+        on_finished: is told of every run that ends here.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        store: RunStore,
+        writer: UnitWriter,
+        guest: str,
+        on_finished: OnFinished | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._agent = agent
+        self._store = store
+        self._writer = writer
+        self._on_finished = on_finished
+        self._clock = clock
+        self._to_cancel: set[RunKey] = set()
+        self._is_stopping = False
+        self.guest = guest
+        self.held: dict[RunKey, HeldRun] = {}
+
+    async def begin(self, new: NewRun, opening: RunStarted) -> Ended:
+        """Begin a run and carry it on as far as it goes.
+
+        Raises:
+            StorageError: it could not be kept, or somebody else has it by now.
+        """
+        journal = DurableJournal(self._writer, new, self._clock, lambda: self._interrupt(new.key))
+        state = AgentState()
+        state.apply(journal.append(opening))
+        return await self._drive(self._held_run(journal, state, new.deadline_s))
+
+    async def resume(self, claim: Claim) -> Ended:
+        """Carry a claimed run on from where it stands.
+
+        Raises:
+            StorageError: as for `begin`.
+            msgspec.DecodeError: another version of this program has written it.
+        """
+        held = await self.take(claim)
+        if claim.cancel_requested:
+            return await self._cancelled(held)
+        if claim.claims > MAX_CLAIMS:
+            held.note_interruption("The process that ran the tool died.", for_good=True)
+            return await held.end(_poison(claim.claims - 1))
+        return await self._drive(held)
+
+    async def take(self, claim: Claim) -> HeldRun:
+        """Return a claimed run as it stands, for whoever has something to say about it."""
+        journal = DurableJournal(self._writer, claim, self._clock, lambda: self._interrupt(claim.key))
+        return self._held_run(journal, await self._fold(claim), claim.seconds_left)
+
+    async def give_back(self, held: HeldRun) -> Ended:
+        """Hand a run back; if it was to be cancelled just then, end it."""
+        ended = await held.hand_back()
+        if held.journal.cancel_requested:
+            claim = await self._store.claim(held.journal.key, self.guest, statuses=(ended.status,), now=True)
+            if isinstance(claim, Claim):
+                return await self.end_cancelled(claim)
+        return ended
+
+    async def end_cancelled(self, claim: Claim) -> Ended:
+        """End a run that nobody was driving."""
+        return await self._cancelled(await self.take(claim))
+
+    async def end_if_due(self, key: RunKey) -> None:
+        """End a run that waits for a person if its deadline has passed, or it was to be cancelled all the same."""
+        run = await self._store.get(key)
+        if run is None or (run.deadline_at is None and not run.cancel_requested):
+            return
+        claim = await self._store.claim(key, self.guest, statuses=("waiting",))
+        if isinstance(claim, Claim):
+            held = await self.take(claim)
+            if claim.cancel_requested:
+                await self._cancelled(held)
+            elif claim.seconds_left is not None and claim.seconds_left <= 0:
+                await held.end(out_of_time(Limits(by_deadline=True)))
+            else:
+                await self.give_back(held)
+
+    def cancel(self, key: RunKey) -> None:
+        """Stop a run at the tool in flight, or as soon as it is driven."""
+        if key not in self.held:
+            self._to_cancel.add(key)
+        self._interrupt(key)
+
+    def forget(self, key: RunKey) -> None:
+        """Note that a run is not about to be driven any more."""
+        self._to_cancel.discard(key)
+
+    def stop_gently(self) -> None:
+        """Let each run end the call that it is in, and then hand it back."""
+        self._is_stopping = True
+
+    def stop_now(self) -> None:
+        """Hand every run back, calls in flight or not."""
+        for held in self.held.values():
+            held.interrupt(Stop.HAND_BACK)
+
+    def _interrupt(self, key: RunKey) -> None:
+        held = self.held.get(key)
+        if held is not None:
+            held.interrupt(Stop.CANCEL)
+
+    async def _fold(self, claim: Claim) -> AgentState:
+        state = AgentState()
+        seq = 0
+        while seq < claim.head_seq:
+            page = await self._store.events(claim.key, seq, PAGE)
+            if not page:
+                raise StorageUnavailableError(f"Events of the run {claim.key.run_id} are missing after {seq}.")
+            for event in read_all(page):
+                state.apply(event)
+            seq = page[-1].seq
+        return state
+
+    def _held_run(self, journal: DurableJournal, state: AgentState, seconds: float | None) -> HeldRun:
+        loop = self._agent.loop(state, journal, journal.key.run_id, seconds)
+        return HeldRun(journal, state, loop, self._on_finished)
+
+    async def _drive(self, held: HeldRun) -> Ended:
+        """Carry a run on until it ends, waits, or is to stop, and record where it has stopped."""
+        key = held.journal.key
+        self.held[key] = held
+        if key in self._to_cancel:
+            held.stop = Stop.CANCEL
+        elif self._is_stopping:
+            held.stop = Stop.HAND_BACK
+        ordered_from_outside = False
+        try:
+            held.task = asyncio.current_task()
+            await self._advance(held)
+        except asyncio.CancelledError:
+            ordered_from_outside = held.stop is None
+        finally:
+            held.task = None
+            del self.held[key]
+        ended = await self._settled(held)
+        if ordered_from_outside:
+            raise asyncio.CancelledError
+        return ended
+
+    async def _advance(self, held: HeldRun) -> None:
+        """Take one event after the other until the run ends, waits, or is to stop."""
+        state, loop = held.state, held.loop
+        left = EVENTS_A_TURN
+        while state.result is None and not loop.is_waiting:
+            if held.stop is not None:
+                await asyncio.sleep(0)  # a cancellation that an effect had to wait for comes out here
+                return
+            if self._is_stopping and state.intended is None:
+                return
+            await loop.next_event()
+            left -= 1
+            if not left:
+                left = EVENTS_A_TURN
+                await asyncio.sleep(0)
+
+    async def _settled(self, held: HeldRun) -> Ended:
+        """Record where a run has stopped. What became of it before it could be stopped stands."""
+        if held.state.result is not None:
+            return await held.over()
+        if held.stop is Stop.CANCEL:
+            return await self._cancelled(held)
+        held.note_interruption("The process that ran the tool was stopped.", for_good=False)
+        return await self.give_back(held)
+
+    async def _cancelled(self, held: HeldRun) -> Ended:
+        held.note_interruption("The run was cancelled while the tool was under way.", for_good=True)
+        return await held.end(RunFinished("cancelled", "The run was cancelled.", "cancelled"))
+
+
+def _poison(times: int) -> RunFinished:
+    return RunFinished(
+        "error",
+        f"Given up: the process that carried out this run died {times} times in a row without getting further.",
+        "poison",
+    )

@@ -1,0 +1,153 @@
+"""What docs/runs.md and docs/operations.md say in numbers, states and commands is what the program does."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from fakes import ScriptedModel, answer, call
+
+from app.agent.core import Agent
+from app.agent.loop import MAX_ATTEMPTS
+from app.agent.planner import MAX_ARGUMENT_BYTES, MAX_CALLS_PER_TURN
+from app.agent.toolbox import MAX_OUTPUT_BYTES
+from app.api import sse
+from app.bootstrap import process
+from app.cli import serve, worker
+from app.cli.database import DAY_S
+from app.queues.in_process import AT_ONCE
+from app.queues.link import DEFAULT_PACE
+from app.runs import service
+from app.runs.capping import MAX_EVENT_BYTES
+from app.runs.driver import MAX_CLAIMS
+from app.runs.models import MAX_PRIORITY, MIN_PRIORITY, RunStatus
+from app.runs.requests import MAX_DEADLINE_S, MAX_METADATA_BYTES, MAX_STEPS
+from app.storage.database import FILE_NAME, Database
+from app.storage.notes import MAX_NOTES
+from app.storage.retention import KEYS_KEPT_US
+from app.storage.schema import stored_revision
+from app.tools.base import DEFAULT_TIMEOUT_S, Effect, prepare
+
+ROOT = Path(__file__).parent.parent
+RUNS = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def first_cells(page: str, header: str) -> list[str]:
+    """Return the first cells of the table with this header."""
+    lines = page.splitlines()
+    start = lines.index(header) + 2
+    end = next(at for at in range(start, len(lines)) if not lines[at].startswith("|"))
+    return [line.split("|")[1].strip() for line in lines[start:end]]
+
+
+def test_the_diagram_has_every_state_there_is() -> None:
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", RUNS, re.DOTALL)
+    moves = re.findall(r"^ +(\S+) --> (\w+|\[\*\])", diagram, re.MULTILINE)
+    states = {state for move in moves for state in move} - {"[*]"}
+    assert states == set(get_args(RunStatus))
+    ends = {before for before, after in moves if after == "[*]"}
+    assert ends == {"success", "error", "cancelled"}
+    assert not [move for move in moves if move[0] in ends and move[1] != "[*]"]
+
+
+def test_every_effect_has_a_row() -> None:
+    header = next(line for line in RUNS.splitlines() if line.startswith("| effect | before the call"))
+    assert [re.findall("`(.*?)`", cell)[0] for cell in first_cells(RUNS, header)] == list(Effect)
+
+
+def test_every_reason_has_a_row() -> None:
+    shown = {cell.strip("`") for cell in first_cells(RUNS, "| reason | what happened |")}
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
+    for reason in shown:
+        assert f'"{reason}"' in sources, reason
+    ended = re.findall(r'RunFinished\([^()]*"(?:error|cancelled)",.*?"(\w+)",?\s*\)', sources, re.DOTALL)
+    assert len(ended) >= 5
+    assert set(ended) <= shown
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        f"| an event's text | {MAX_EVENT_BYTES // 1024} KiB |",
+        f"| what a tool returns | {MAX_OUTPUT_BYTES // 1024} KiB |",
+        f"| the calls of one turn of the model | {MAX_CALLS_PER_TURN}, together {MAX_ARGUMENT_BYTES >> 10} KiB |",
+        f"| the output given to `resolve` | {service.MAX_OUTPUT_BYTES // 1024} KiB |",
+        f"| `metadata` | {MAX_METADATA_BYTES // 1024} KiB |",
+        f"| `deadline_s` | {MAX_DEADLINE_S / DAY_S:g} days |",
+        f"| `max_steps` | {MAX_STEPS:,} |",
+        f"| notes of a proposal | {MAX_NOTES:,} |",
+        f"| attempts of a keyed call that times out | {MAX_ATTEMPTS} |",
+        f"| processes in a row that die on a run | {MAX_CLAIMS} |",
+        f"**Priorities** are {MIN_PRIORITY} to {MAX_PRIORITY};",
+        f"priorities count among the {AT_ONCE:,} oldest",
+        f"The answer comes within {service.CANCEL_S:g} s",
+        f"a comment (`:`) every {sse.HEARTBEAT_S:g} s",
+        f"for at least {KEYS_KEPT_US / 3_600_000_000:g} hours",
+    ],
+)
+def test_the_limits_of_runs_are_the_ones_in_the_program(stated: str) -> None:
+    assert stated in RUNS
+
+
+def test_how_long_run_task_waits_is_as_stated() -> None:
+    waits: float = inspect.signature(service.RunService).parameters["wait_s"].default
+    assert f"| how long `/run-task` waits for a worker | {waits / 60:g} minutes |" in RUNS
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        f"| a worker renews its lease | every {process.HEARTBEAT_S:g} s |",
+        f"| a lease lasts | {process.LEASE_S:g} s |",
+        f"within {process.LOOK_FOR_CANCELS_S:g} s, in another process",
+        f"lets requests under way end for {serve.REQUESTS_S} s",
+        f"under way have another {process.GRACE_S:g} s. A worker gives its steps {worker.GRACE_S:g} s",
+        f"(a tool has {DEFAULT_TIMEOUT_S:g} s unless it says otherwise)",
+    ],
+)
+def test_the_times_of_operations_are_the_ones_in_the_program(stated: str) -> None:
+    assert stated in OPERATIONS
+
+
+def test_the_queue_has_the_pace_of_the_leases() -> None:
+    assert (DEFAULT_PACE.heartbeat_s, DEFAULT_PACE.stalled_s) == (process.HEARTBEAT_S, process.LEASE_S)
+
+
+def test_the_tool_of_the_page_knows_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", RUNS, re.DOTALL)
+    (tmp_path / "webhook_of_the_page.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    tool = importlib.import_module("webhook_of_the_page").Webhook()
+    assert prepare(tool).effect is Effect.KEYED
+    model = ScriptedModel(call("webhook", event="paid"), answer("Done."))
+    (step,) = Agent(model, tools=[tool]).run("Tell the partner").trace
+    assert step.output is not None
+    assert (step.output["delivered"], step.output["step"], step.output["attempt"]) == (True, 1, 1)
+
+
+def test_the_backup_is_a_whole_database_though_a_process_is_at_work_on_the_other(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    (line,) = [line for line in OPERATIONS.splitlines() if "VACUUM INTO" in line]
+    words = shlex.split(line)
+    assert words[:4] == ["uv", "run", "python", "-c"]
+    assert data_dir == tmp_path / "data"
+    writing = Database.open(data_dir)
+    with writing.write_engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("INSERT INTO workers VALUES ('somebody', 1)")
+        subprocess.run([sys.executable, *words[3:]], cwd=tmp_path, check=True)
+    writing.close()
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    (tmp_path / "backup.db").rename(restored / FILE_NAME)
+    found = Database.open(restored)
+    assert found.read_now(stored_revision) == Database.open(data_dir).read_now(stored_revision)
+    found.close()
