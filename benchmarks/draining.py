@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, func, select
+from sqlalchemy import Row as Found
 
+from app.api.sse import event_type
 from app.bootstrap import open_runs
 from app.config import Settings
 from app.runs.chain import Head, verify
@@ -19,6 +20,7 @@ from app.runs.models import RunRequest, StoredEvent
 from app.storage.database import Database
 from app.storage.tables import events, runs
 from benchmarks.databases import RAW, postgres_url, raw_commits, serving_postgres
+from benchmarks.durable import run_as_a_server_does
 from benchmarks.place import new_directory
 from benchmarks.row import Row
 from benchmarks.server import WORKER, started
@@ -44,7 +46,7 @@ def measure(*, quick: bool, postgres: bool) -> list[Row]:
 
 
 def _embedded(settings: Settings, number: int) -> list[Row]:
-    asyncio.run(_submit(settings, number))
+    asyncio.run(submit(settings, number))
 
     async def drain() -> None:
         async with open_runs(settings):
@@ -52,27 +54,28 @@ def _embedded(settings: Settings, number: int) -> list[Row]:
 
     looking = Database.open(settings.data_dir, readonly=True)
     try:
-        asyncio.run(drain())
-        rate, lost = _rate(looking), _lost(looking, number)
+        run_as_a_server_does(drain)
+        rate, missing = _rate(looking), lost(looking, number)
     finally:
         looking.close()
     with new_directory() as directory:
         raw = _raw(Database.open(directory))
-    return _rows("SQLite", "one process", number, rate, raw, lost)
+    return _rows("SQLite", "one process", number, rate, raw, missing)
 
 
 def _scaled_out(settings: Settings, url: str, number: int) -> list[Row]:
-    asyncio.run(_submit(settings, number))
+    asyncio.run(submit(settings, number))
     looking = Database.open(Path(), url)
     with ExitStack() as workers:
         for _ in range(WORKERS):
             workers.enter_context(started(WORKER, DATABASE_URL=url))
         _wait_until_drained(looking)
-    rate, lost = _rate(looking), _lost(looking, number)
-    return _rows("Postgres", f"{WORKERS} workers", number, rate, _raw(looking), lost)
+    rate, missing = _rate(looking), lost(looking, number)
+    return _rows("Postgres", f"{WORKERS} workers", number, rate, _raw(looking), missing)
 
 
-async def _submit(settings: Settings, number: int) -> None:
+async def submit(settings: Settings, number: int) -> None:
+    """Fill the queue with so many runs; nobody carries them out yet."""
     async with open_runs(settings, executes=False) as service:
         left = iter(range(number))
 
@@ -106,22 +109,21 @@ def _rate(database: Database) -> float:
     return number / microseconds * 1e6
 
 
-def _lost(database: Database, number: int) -> int:
-    """Return how many runs are missing, did not succeed, ended more than once, or have a broken chain."""
+def lost(database: Database, number: int) -> int:
+    """Return how many of so many runs are missing, did not succeed, ended twice or have a broken chain."""
 
-    def fine(connection: Connection) -> int:
-        ended: Counter[str] = Counter()
-        for run in connection.execute(select(runs)).all():
-            of_run = events.select().where(events.c.run_id == run.id).order_by(events.c.seq)
-            stored = [
-                StoredEvent(row.seq, row.body, row.prev_hash, row.hash) for row in connection.execute(of_run)
-            ]
-            is_whole = verify(stored, run.id, Head(run.head_hash, run.head_seq)) is None
-            ends = sum('"run.finished"' in event.body for event in stored)
-            ended["fine"] += run.status == "success" and is_whole and ends == 1
-        return ended["fine"]
+    def whole(connection: Connection) -> int:
+        return sum(_is_whole(connection, run) for run in connection.execute(select(runs)).all())
 
-    return number - database.read_now(fine)
+    return number - database.read_now(whole)
+
+
+def _is_whole(connection: Connection, run: Found[Any]) -> bool:
+    of_run = events.select().where(events.c.run_id == run.id).order_by(events.c.seq)
+    stored = [StoredEvent(row.seq, row.body, row.prev_hash, row.hash) for row in connection.execute(of_run)]
+    ends = sum(event_type(event.body) == "run.finished" for event in stored)
+    is_bound = verify(stored, run.id, Head(run.head_hash, run.head_seq)) is None
+    return run.status == "success" and ends == 1 and is_bound
 
 
 def _raw(database: Database) -> float:
@@ -131,8 +133,8 @@ def _raw(database: Database) -> float:
         database.close()
 
 
-def _rows(name: str, who: str, number: int, rate: float, raw: float, lost: int) -> list[Row]:
+def _rows(name: str, who: str, number: int, rate: float, raw: float, missing: int) -> list[Row]:
     return [
         Row(f"{name}: {number:,} queued runs drained by {who}", "/s", rate, raw, RAW),
-        Row(f"{name}: of these lost, ended twice, or with a broken chain", "", lost, target=0),
+        Row(f"{name}: of these lost, ended twice, or with a broken chain", "", missing, target=0),
     ]

@@ -68,7 +68,7 @@ async def until(condition: Callable[[], object], within_s: float = 30.0) -> None
 class Deliveries:
     """An `execute` that writes down what it is given, and can be told to hold on to it, or what to answer."""
 
-    def __init__(self, *answers: float | Exception | None) -> None:
+    def __init__(self, *answers: float | BaseException | None) -> None:
         self.jobs: list[Job] = []
         self.answers = list(answers)
         self.may_end = asyncio.Event()
@@ -91,7 +91,7 @@ class Deliveries:
             self.under_way -= 1
         self.ended += 1
         answer = self.answers.pop(0) if self.answers else None
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
 from fastapi import Response
@@ -22,6 +22,7 @@ HEARTBEAT_S: Final = 15.0
 PART_BYTES: Final = 64 * 1024
 """How much is given to the server at once; what it holds of a slow reader is that and its own high-water mark."""
 
+LAST_PART_S: Final = 1.0
 OPENING: Final = b"retry: 2000\n\n"
 HEARTBEAT: Final = b":\n\n"
 HEADERS: Final = {
@@ -117,7 +118,9 @@ class EventStream(Response):
             ):  # the answer is under way and can be no other: the client asks again
                 log.warning("a stream of events was broken off", exc_info=outcome)
         if gone.cancelled():
-            await send(_part(b"", more=False))
+            with suppress(TimeoutError):  # a client that takes nothing does not keep a server from stopping
+                async with asyncio.timeout(LAST_PART_S):
+                    await send(_part(b"", more=False))
 
     async def _all_events(self, send: Send) -> None:
         ended: RunStatus | None = None

@@ -98,8 +98,7 @@ class Process:
             self._keep(keep_whole(self._database, self._store, self._queue))
             self._keep(self._again_and_again(LOOK_FOR_CANCELS_S, self._look_for_cancels))
             self._keep(self._scheduler.run_forever(self._submit))
-            if self._settings.retention_days or self._settings.retention_runs:
-                self._keep(self._again_and_again(PRUNE_S, self._prune))
+            self._keep(self._again_and_again(PRUNE_S, self._prune))
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """End everything, what others depend on last; once. Runs have `grace_s` to end the step they are in."""

@@ -63,13 +63,16 @@ class Consumer:
             raise
 
     async def _serve(self) -> None:
-        while not self._stop.is_set():
-            try:
-                async with link(self._conninfo, self._pace, CONNECTIONS) as opened:
-                    await self._session(opened)
-            except Exception as error:  # whatever it is: a worker that gives up is worse than one that tries
-                await _wait(self._stop, self._patience.failed(error))
-        await self._drain()
+        try:
+            while not self._stop.is_set():
+                try:
+                    async with link(self._conninfo, self._pace, CONNECTIONS) as opened:
+                        await self._session(opened)
+                except Exception as error:  # whatever it is: a worker that gives up is worse than one that tries
+                    await _wait(self._stop, self._patience.failed(error))
+            await self._drain()
+        finally:
+            self._stop.set()  # also when the whole event loop is being ended: nobody waits for another session
 
     async def _session(self, opened: Link) -> None:
         worker_id = await opened.manager.register_worker()
@@ -135,6 +138,8 @@ class Consumer:
         except Exception:
             log.exception("run %s could not be carried out and is delivered again", row.task_kwargs.get("run_id"))
             seconds = self._pace.retry_s
+        except asyncio.CancelledError:
+            seconds = self._pace.retry_s  # broken off, by whoever stops runs; it is not known how far it got
         finally:
             self._free += 1
             self._news.set()
@@ -189,10 +194,10 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 async def _until_first_ends(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all of it until one of them ends; end the others, and raise what it raised."""
+    """Run all of it until one of them ends; end the others, and raise what one of them raised."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         pending = set(tasks)
         while pending:
@@ -200,5 +205,6 @@ async def _until_first_ends(*work: Coroutine[Any, Any, None]) -> None:
                 task.cancel()
             # again and again: what waits with a timeout inside can swallow a cancellation (Python 3.11's wait_for)
             _, pending = await asyncio.wait(pending, timeout=1)
-    for task in done:
-        task.result()
+        errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if errors:
+        raise errors[0]

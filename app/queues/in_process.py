@@ -82,7 +82,10 @@ class InProcessQueue:
         return taken
 
     async def consume(self, execute: Execute, concurrency: int) -> None:
-        """Deliver jobs until cancelled; then wait for those under way, and raise the CancelledError."""
+        """Deliver jobs until cancelled; then wait for those under way, and raise the CancelledError.
+
+        Cancelled a second time, it waits no more.
+        """
         self._execute, self._concurrency = execute, concurrency
         try:
             self._start_soon()
@@ -154,8 +157,8 @@ class InProcessQueue:
 
     def _ended(self, task: asyncio.Task[float | None]) -> None:
         job = self._under_way.pop(task)
-        # a cancelled one was broken off from outside: the event loop ends, or `offer` brings the run back
-        seconds = None if task.cancelled() else task.result()
+        # a cancelled one was broken off, by whoever stops runs; it is not known how far it got
+        seconds = self._retry_s if task.cancelled() else task.result()
         if seconds is not None and job.key not in self._waiting:
             self._waiting.add(job.key)
             asyncio.get_running_loop().call_later(seconds, self._take, job)

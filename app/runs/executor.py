@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+HAND_BACK_S: Final = 5.0
 RETRY_HELD_S: Final = 2.0
 RETRY_STORAGE_S: Final = 2.0
 RETRY_UNREADABLE_S: Final = 10.0
@@ -128,14 +129,17 @@ class Executor:
         return True
 
     async def stop(self, grace_s: float) -> None:
-        """Take up no more runs; let each end the step it is in for at most `grace_s`, then hand it back."""
+        """Take up no more runs; let each end the step it is in for at most `grace_s`, then hand it back.
+
+        That takes HAND_BACK_S at most, however the database does.
+        """
         self._stopping = True
         self.driver.stop_gently()
         for task in self._retries:
             task.cancel()
         await self._wait(grace_s)
         self.driver.stop_now()
-        await self._wait(grace_s)
+        await self._wait(HAND_BACK_S)
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:

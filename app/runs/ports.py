@@ -103,8 +103,8 @@ class RunStore(Protocol):
         """Bump the run's epoch for `owner` and make it running, if its status is one of `statuses`.
 
         A running run is refused as "held" while its owner is alive, unless that is `owner` itself, who then has
-        let go of it without handing it back (the caller sees to it that it is not at work on it). Alive is who has a
-        lease (`beat`) that has not run out; a process that holds a database alone needs none. A run with
+        let go of it without handing it back (the caller sees to it that it is not at work on it). Alive is who has
+        a lease (`beat`) that has not run out; a process that holds a database alone needs none. A run with
         `not_before` ahead is refused as "too_early" unless `now`, and as "tenant_full" if `tenant_limit` (0: none)
         of its tenant's runs are running.
         """

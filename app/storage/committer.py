@@ -136,6 +136,7 @@ class Committer:
             try:
                 transaction.commit()
             except Exception as error:
+                connection.invalidate()  # else it went back into the pool with its transaction still open
                 raise _UnansweredCommitError(error, attempt) from error
         return attempt
 

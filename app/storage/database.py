@@ -212,6 +212,7 @@ def _write(engine: Engine, fn: Callable[[Connection], T]) -> T:
         try:
             transaction.commit()
         except Exception as error:
+            connection.invalidate()  # else it went back into the pool with its transaction still open
             if trouble_of(error) == "unavailable":
                 raise _UnknownOutcomeError(error) from error
             raise

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import FencedError, StepError, ToolFailedError
 from ..runs.chain import GENESIS
@@ -147,22 +148,23 @@ def _carry_out(connection: Connection, unit: Unit) -> list[StoredEvent]:
     """Return the events of what an effect did; of one that failed, nothing else is left."""
     assert unit.effect is not None
     assert unit.complete is not None
-    own = connection.begin_nested()
-    transaction = UnitTransaction(unit.key.tenant, unit.key.run_id, unit.step, connection)
-    connection.info[_IN_EFFECT] = True
+    info = connection.info
+    connection.exec_driver_sql("SAVEPOINT effect")
+    info[_IN_EFFECT] = True
     try:
-        output = unit.effect(transaction)
-        own.commit()
+        output = unit.effect(UnitTransaction(unit.key.tenant, unit.key.run_id, unit.step, connection))
+        connection.exec_driver_sql("RELEASE SAVEPOINT effect")
     except StepError as error:
-        own.rollback()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT effect")
         return unit.complete(None, error)
     except Exception as error:
-        if trouble_of(error) is not None or not connection.in_transaction():
+        if trouble_of(error) is not None or not isinstance(error, DBAPIError):
             raise
-        own.rollback()  # it went over an error of the database, after which there is nothing to be saved
+        # it went over an error of the database, which then keeps nothing of what it did
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT effect")
         return unit.complete(None, ToolFailedError(f"The database refused what it did: {one_line(error)}"))
     finally:
-        connection.info.pop(_IN_EFFECT, None)
+        del info[_IN_EFFECT]
     return unit.complete(output, None)
 
 

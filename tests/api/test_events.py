@@ -290,6 +290,23 @@ async def test_a_server_that_stops_ends_its_streams_and_they_are_resumed() -> No
     assert ids(again.frames) == [2, 3]
 
 
+async def test_a_server_that_stops_does_not_wait_for_a_client_that_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.api.sse.LAST_PART_S", 0.01)
+    service = FakeRunService()
+    run_id = service.started()
+    stopping = asyncio.Event()
+    connection = Connection(application(service, stopping), path_of(run_id))
+    await connection.until(lambda: connection.frames)
+    connection.reads.clear()
+    service.append(run_id, step(1))
+    stopping.set()
+    await connection.end()
+    assert not connection.is_complete
+    assert len(service.feed) == 0
+
+
 async def test_a_journal_that_fails_breaks_the_stream_off_without_an_end(caplog: pytest.LogCaptureFixture) -> None:
     service = FakeRunService()
     run_id = service.started()

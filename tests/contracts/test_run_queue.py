@@ -115,6 +115,14 @@ async def test_a_job_whose_execution_raises_comes_again_and_the_others_go_on(
     assert "run r2 waits: disk full" in caplog.text
 
 
+async def test_a_job_whose_execution_was_broken_off_comes_again(door: Door) -> None:
+    execute = Deliveries(asyncio.CancelledError())
+    door.submit(job("r1"))
+    async with consuming(door.queue, execute):
+        await until(lambda: execute.ended == 2)
+    assert execute.ids == ["r1", "r1"]
+
+
 async def test_when_stopped_it_takes_nothing_new_and_returns_when_what_is_under_way_has_ended(door: Door) -> None:
     execute = Deliveries()
     execute.may_end.clear()

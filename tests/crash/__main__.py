@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from crash.sweep import main
+from crash.sweep import main  # noqa: E402
 
 raise SystemExit(main())

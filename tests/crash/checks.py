@@ -260,10 +260,11 @@ def _note_problems(now: Contents) -> list[str]:
         if isinstance(event, ToolCompleted) and event.step.tool == "governance_note" and event.step.error is None
     )
     there = Counter((run_id, step, text) for _, _, text, run_id, step in now.notes)
-    found = []
-    for key in there | wanted:
-        if there[key] != wanted[key]:
-            found.append(f"notes: {key} is there {there[key]} times, and recorded {wanted[key]} times")
+    found = [
+        f"notes: {key} is there {there[key]} times, and recorded {wanted[key]} times"
+        for key in there | wanted
+        if there[key] != wanted[key]
+    ]
     numbers: dict[str, list[int]] = defaultdict(list)
     for proposal, number, *_ in now.notes:
         numbers[proposal].append(number)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 COMMIT = b"COMMIT\0"
 
 Cut: TypeAlias = Literal["before", "during", "after"]
-"""Before the server gets the COMMIT, as soon as it has it, or when it has done it and nobody has heard."""
+"""Before the server gets the COMMIT, as soon as it has it, or when it is done and nobody knows."""
 
 
 class CuttingProxy:

@@ -17,17 +17,17 @@ from typing import Any
 
 sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from crash import faults
+from crash import faults  # noqa: E402
 
-import app.api
-import app.bootstrap
-import app.cli
-import app.cli.serve
-import app.cli.worker
-import app.queues.in_process
-import app.queues.procrastinate
-import app.queues.reconcile
-import app.storage.schema
+import app.api  # noqa: E402
+import app.bootstrap  # noqa: E402
+import app.cli  # noqa: E402
+import app.cli.serve  # noqa: E402
+import app.cli.worker  # noqa: E402
+import app.queues.in_process  # noqa: E402
+import app.queues.procrastinate  # noqa: E402
+import app.queues.reconcile  # noqa: E402
+import app.storage.schema  # noqa: E402
 
 
 def instrument() -> None:

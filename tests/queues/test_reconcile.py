@@ -20,6 +20,7 @@ from postgres import PostgresServer
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job as QueuedJob
 from procrastinate.jobs import Status
+from procrastinate.manager import JobManager
 from queue_fixtures import FAST, Deliveries, Unclaimed, consuming, defer, job, rows, until
 
 from app.errors import StorageUnavailableError
@@ -159,6 +160,27 @@ async def test_a_consumer_whose_worker_was_forgotten_gets_another(postgres_url: 
             connection.execute("DELETE FROM procrastinate_workers")
         defer(postgres_url, queue, job("r1"))
         await until(lambda: execute.ids == ["r1"])
+
+
+class OvertakenManager(JobManager):
+    """What it finds stalled has ended by the time that it is told."""
+
+    async def get_stalled_jobs(self, *args: Any, **options: Any) -> list[QueuedJob]:
+        found = list(await super().get_stalled_jobs(*args, **options))
+        for row in found:
+            await self.finish_job(row, Status.SUCCEEDED, delete_job=True)
+        return found
+
+
+async def test_a_job_that_ends_while_it_is_found_to_be_stalled_breaks_off_no_pass(
+    postgres_url: str, opened: Link
+) -> None:
+    defer(postgres_url, ProcrastinateQueue(postgres_url), job("r1"))
+    await take_and_die(postgres_url, opened)
+    overtaken = Link(opened.pool, OvertakenManager(opened.manager.connector))
+    passes = reconciler(postgres_url, Unclaimed(orphaned=[job("r2")]))
+    assert await passes.reconcile_once(overtaken) == Pass(stalled=1, given=1)
+    assert statuses(postgres_url) == [("r1", "todo"), ("r2", "todo")]
 
 
 async def test_a_run_whose_owner_is_dead_gets_a_job_at_once_and_only_one(postgres_url: str, opened: Link) -> None:

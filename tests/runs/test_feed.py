@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from random import Random
 from typing import cast
 
 import pytest
@@ -258,6 +259,31 @@ async def test_turns_are_given_at_a_bounded_rate_and_in_order() -> None:
     assert order == list(range(21))
     assert loop.time() - started >= 0.06
     await until(lambda: turns._timer is None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whoever_joins_whenever_hears_each_event_once_and_in_order(seed: int) -> None:
+    chance = Random(seed)  # noqa: S311 - it plays dice, no more
+    scene = Scene(turns=Turns(tick_s=0.001, turns_a_tick=chance.randint(1, 20)))
+    scene.here(STARTED)
+    listening: list[tuple[int, asyncio.Task[list[int]]]] = []
+    for number in range(1, 150):
+        write = scene.here if chance.random() < 0.7 else scene.elsewhere
+        write(
+            *(step(number, {"text": "x" * chance.choice((1, 100, 20_000))}) for _ in range(chance.randint(1, 3)))
+        )
+        if chance.random() < 0.2:
+            after = chance.randint(0, scene.store.runs[RUN].events)
+            listening.append((after, scene.listen(after)))
+        if chance.random() < 0.1 and listening:
+            listening.pop(chance.randrange(len(listening)))[1].cancel()
+        for _ in range(chance.randint(0, 3)):
+            await asyncio.sleep(chance.choice((0, 0.001)))
+    chance.choice((scene.here, scene.elsewhere))(END)
+    last = scene.store.runs[RUN].events
+    for after, task in listening:
+        assert await within(task) == list(range(after + 1, last + 1))
+    assert len(scene.feed) == 0
 
 
 async def test_a_listener_that_goes_leaves_nothing_behind() -> None:

@@ -175,6 +175,10 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 def test_reading_creates_no_database(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no database"):
         Database.open(tmp_path, readonly=True)
+    unchecked = Database.declare(tmp_path, readonly=True, patience_s=0)
+    with pytest.raises(StorageUnavailableError, match="unable to open"):
+        names(unchecked)
+    unchecked.close()
     assert list(tmp_path.iterdir()) == []
 
 

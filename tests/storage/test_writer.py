@@ -311,11 +311,14 @@ async def test_a_unit_that_cannot_be_written_fails_its_run_and_no_other(desk: De
     known = await desk.kept()
     twin = desk.journal(known.key)  # a second run of the same name
     others = [desk.journal() for _ in range(3)]
-    known.append(ModelRequested(1))
     results = await asyncio.gather(
-        twin.commit(), known.commit(), *[journal.commit() for journal in others], return_exceptions=True
+        twin.commit(), *[journal.commit() for journal in others], return_exceptions=True
     )
-    assert [type(result) for result in results] == [StorageError, *[type(None)] * 4]
+    assert [type(result) for result in results] == [StorageError, *[type(None)] * 3]
+    with pytest.raises(StorageError):
+        twin.append(ModelRequested(1))
+    known.append(ModelRequested(1))
+    await known.commit()
     assert written(desk.database, known)[1:] == [ModelRequested(1)]
     assert all(written(desk.database, journal) for journal in others)
 
@@ -493,44 +496,70 @@ def commit_and(error: Exception) -> Callable[[Connection], None]:
     return act
 
 
-async def busy(desk: Desk) -> tuple[list[DurableJournal], list[asyncio.Future[Any]]]:
-    """Give a writer one of everything for its next group."""
-    known, noter, new, handed = await desk.kept(), await desk.kept(), desk.journal(), None
-    handed = await desk.kept()
-    new = desk.journal()
-    known.append(ModelRequested(1))
-    waiting = [
-        asyncio.ensure_future(known.commit()),
-        performing(noter),
-        asyncio.ensure_future(new.commit()),
-        asyncio.ensure_future(handed.end("queued")),
-        asyncio.ensure_future(
-            desk.writer.transact(lambda connection: connection.execute(text("SELECT 7")).scalar())
-        ),
-    ]
-    return [known, noter, new, handed], waiting
+class Busy:
+    """A writer that has one of everything for its next group, and is held up before it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.journals: list[DurableJournal] = []
+        self.waiting: list[asyncio.Future[Any]] = []
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    async def gather(self) -> Busy:
+        known, noter, handed = [await self.desk.kept() for _ in range(3)]
+        holding = asyncio.ensure_future(self.desk.writer.transact(self._hold))
+        await until(self._reached.is_set)
+        new = self.desk.journal()
+        known.append(ModelRequested(1))
+        self.journals = [known, noter, new, handed]
+        self.waiting = [
+            asyncio.ensure_future(known.commit()),
+            performing(noter),
+            asyncio.ensure_future(new.commit()),
+            asyncio.ensure_future(handed.end("queued")),
+            asyncio.ensure_future(self.desk.writer.transact(seven)),
+        ]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.waiting.append(holding)
+        return self
+
+    async def results(self, within_s: float = 10.0, *, raising: bool = True) -> list[Any]:
+        """Let the writer go on, and return what came of it."""
+        self._open.set()
+        async with asyncio.timeout(within_s):
+            return (await asyncio.gather(*self.waiting, return_exceptions=not raising))[:-1]
+
+    def _hold(self, _connection: Connection) -> None:
+        self._reached.set()
+        self._open.wait(10)
 
 
-def check_all_is_done_once(desk: Desk, journals: list[DurableJournal], results: list[Any]) -> None:
-    known, noter, new, handed = journals
+def seven(connection: Connection) -> object:
+    return connection.execute(text("SELECT 7")).scalar()
+
+
+def check_all_is_done_once(busy: Busy, results: list[Any]) -> None:
+    desk = busy.desk
+    known, noter, new, handed = busy.journals
     assert [type(result) for result in results] == [type(None), ToolCompleted, type(None), type(None), int]
     assert written(desk.database, known)[1:] == [ModelRequested(1)]
     assert written(desk.database, noter)[1:] == [results[1]]
     assert written(desk.database, new) == [RunStarted("go", None, ())]
     assert row_of(desk.database, handed).status == "queued"
     assert noted(desk.database) == [noter.key.run_id]
-    for journal in journals[:3]:  # and they go on from there
+    for journal in busy.journals[:3]:  # and they go on from there
         assert journal.head_hash == stored(desk.database, journal.key)[-1].hash
 
 
 @pytest.mark.parametrize("at", ["before_cursor_execute", "commit"])
 @pytest.mark.parametrize("kind", ["transient", "unavailable"])
 async def test_a_group_is_written_again_after_trouble_that_may_pass(desk: Desk, kind: str, at: str) -> None:
-    journals, waiting = await busy(desk)
+    busy = await Busy(desk).gather()
     fail = raising(error_of(desk.database, kind))
     with trouble(desk.database, at, fail, fail, fail):
-        results = await asyncio.gather(*waiting)
-    check_all_is_done_once(desk, journals, results)
+        results = await busy.results()
+    check_all_is_done_once(busy, results)
 
 
 @pytest.mark.parametrize("kind", ["transient", "unavailable", "fault"])
@@ -538,16 +567,16 @@ async def test_a_group_is_written_again_after_trouble_that_may_pass(desk: Desk, 
 async def test_a_commit_that_nobody_answers_is_looked_up_before_it_is_tried_again(
     desk: Desk, took_place: bool, kind: str
 ) -> None:
-    journals, waiting = await busy(desk)
+    busy = await Busy(desk).gather()
     error = error_of(desk.database, kind)
-    with trouble(desk.database, "commit", commit_and(error) if took_place else raising(error)) as times:
-        results = await asyncio.gather(*waiting)
-    check_all_is_done_once(desk, journals, results)
-    assert times[0] == 1 if took_place else times[0] >= 2
+    with trouble(desk.database, "commit", go_on, commit_and(error) if took_place else raising(error)) as times:
+        results = await busy.results()
+    check_all_is_done_once(busy, results)
+    assert times[0] == 2 if took_place else times[0] >= 3
 
 
 async def test_whether_it_took_place_is_asked_until_the_database_answers(desk: Desk) -> None:
-    journals, waiting = await busy(desk)
+    busy = await Busy(desk).gather()
     error = error_of(desk.database, "unavailable")
     refusals = [raising(error)] * 3
     asked = [0]
@@ -561,11 +590,11 @@ async def test_whether_it_took_place_is_asked_until_the_database_answers(desk: D
         commit_and(error)(connection)
 
     event.listen(desk.database.read_engine, "before_cursor_execute", refuse)
-    with trouble(desk.database, "commit", lose) as times:
-        results = await asyncio.gather(*waiting)
+    with trouble(desk.database, "commit", go_on, lose) as times:
+        results = await busy.results()
     event.remove(desk.database.read_engine, "before_cursor_execute", refuse)
-    check_all_is_done_once(desk, journals, results)
-    assert (times[0], refusals) == (1, [])
+    check_all_is_done_once(busy, results)
+    assert (times[0], refusals) == (2, [])
 
 
 async def test_who_could_not_find_out_says_that_it_is_not_known(database: Database) -> None:
@@ -603,13 +632,13 @@ def unreadable(database: Database) -> Iterator[None]:
 
 async def test_a_writer_gives_up_after_its_patience_and_nobody_hangs(database: Database) -> None:
     async with at_work(database, patience_s=0.1) as desk:
-        journals, waiting = await busy(desk)
+        busy = await Busy(desk).gather()
         fail = raising(error_of(database, "unavailable"))
         with trouble(database, "before_cursor_execute", *[fail] * 1000):
-            results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+            results = await busy.results(raising=False)
         assert {type(result) for result in results} == {StorageUnavailableError}
         assert len({id(result) for result in results}) == len(results)
-        for journal in journals:
+        for journal in busy.journals:
             with pytest.raises(StorageUnavailableError):
                 journal.append(ModelRequested(2))
         # and it is there again for those who come later
@@ -735,15 +764,16 @@ def commit_later(done: threading.Event, go: threading.Event) -> Callable[[Connec
 
 async def test_a_commit_that_comes_late_is_not_carried_out_twice(on_postgres: Desk) -> None:
     desk = on_postgres
-    journals, waiting = await busy(desk)
+    busy = await Busy(desk).gather()
     done, go = threading.Event(), threading.Event()
-    with trouble(desk.database, "commit", commit_later(done, go)):
+    with trouble(desk.database, "commit", go_on, commit_later(done, go)):
+        answered = asyncio.create_task(busy.results())
         # the writer asks, is told that nothing is there, and tries again: it waits for the locks of the late one
         await until(lambda: locks_waited_for(desk.database))
         go.set()
-        results = await asyncio.gather(*waiting)
+        results = await answered
     assert done.is_set()
-    check_all_is_done_once(desk, journals, results)
+    check_all_is_done_once(busy, results)
 
 
 def locks_waited_for(database: Database) -> int:
