@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,23 @@ def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[s
 
 
 @pytest.fixture(scope="session")
+def reused_postgres_url(postgres: PostgresServer, postgres_template: str) -> str:
+    """The URL of a Postgres database with all tables, for tests that empty it before they begin."""
+    return postgres.url(postgres.create(postgres_template))
+
+
+@pytest.fixture
+def emptied_postgres_database(reused_postgres_url: str) -> Iterator[Database]:
+    """A Postgres database with all tables and no rows; ten times sooner there than one of its own."""
+    from postgres import empty
+
+    empty(reused_postgres_url)
+    database = Database.open(Path(), reused_postgres_url, patience_s=5)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a SQLite database that has all tables and no rows, to be copied."""
     directory = tmp_path_factory.mktemp("sqlite")
@@ -118,7 +136,11 @@ def database(request: pytest.FixtureRequest) -> Database:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what was not run: a suite that is green without its database has proved half of it."""
-    missed = [report for report in terminalreporter.stats.get("skipped", []) if "POSTGRES" in str(report.longrepr)]
-    if missed:
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)
+    ]
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
         terminalreporter.section("NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.line(f"{len(missed)} tests need Postgres and were left out (TESTS_WITHOUT_POSTGRES).")
+        for reason, tests in reasons.items():
+            terminalreporter.line(f"{tests} tests: {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -96,21 +96,30 @@ class Deliveries:
         return answer
 
 
+class Consumption:
+    """A `consume` in the background."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self._was_stopped = False
+
+    def stop(self) -> None:
+        """Cancel it, but never twice: the second time it would not wait for what is under way."""
+        if not self._was_stopped:
+            self._was_stopped = True
+            self.task.cancel()
+
+
 @asynccontextmanager
-async def consuming(queue: RunQueue, execute: Any, concurrency: int = 1) -> Any:
+async def consuming(queue: RunQueue, execute: Any, concurrency: int = 1) -> AsyncIterator[Consumption]:
     """Consume in the background; in the end stop, and wait until that is done."""
-    task = asyncio.create_task(queue.consume(execute, concurrency))
+    consumption = Consumption(asyncio.create_task(queue.consume(execute, concurrency)))
     try:
-        yield task
+        yield consumption
     finally:
-        await stopped(task)
-
-
-async def stopped(task: asyncio.Task[None]) -> None:
-    if not task.cancelling():
-        task.cancel()
-    async with asyncio.timeout(30):
-        await asyncio.wait([task])
+        consumption.stop()
+        async with asyncio.timeout(30):
+            await asyncio.wait([consumption.task])
 
 
 class Unclaimed:

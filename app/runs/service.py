@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -45,6 +46,8 @@ from .trace import finished, not_found, pruned, trace_of
 MAX_OUTPUT_BYTES = 128 * 1024
 CANCEL_S = 2.0
 """How long cancelling waits for the run to have stopped."""
+
+CANCEL_PAUSE_S = 0.02
 
 
 class RunService:
@@ -206,7 +209,10 @@ class RunService:
             if isinstance(claim, Claim):
                 with suppress(FencedError):  # somebody else is ending it
                     await self._executor.driver.end_cancelled(claim)
-        return await self.wait(run_id, CANCEL_S, tenant)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                await self._ended(key)
+        return await self.get(run_id, tenant)
 
     async def resolve(
         self,
@@ -299,6 +305,11 @@ class RunService:
     async def _standing(self, key: RunKey) -> FinishedRun | Run:
         run = await self.get(key.run_id, key.tenant)
         return await finished(self._store, run) if run.status in FINISHED else run
+
+    async def _ended(self, key: RunKey) -> None:
+        """Return when a run has ended; one that comes to wait for a person is ended by whoever hands it back."""
+        while (await self.wait(key.run_id, CANCEL_S, key.tenant)).status not in FINISHED:  # noqa: ASYNC110
+            await asyncio.sleep(CANCEL_PAUSE_S)
 
     async def _wait_for(self, key: RunKey) -> FinishedRun | Run:
         await self._feed.wait_ended(key, self._wait_s)

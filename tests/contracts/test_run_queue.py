@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from queue_fixtures import FAST, Deliveries, consuming, defer, job, stopped, until
+from queue_fixtures import FAST, Deliveries, consuming, defer, job, until
 
 from app.errors import StorageUnavailableError
 from app.queues.in_process import InProcessQueue
@@ -145,11 +145,10 @@ async def test_a_job_that_has_to_come_again_while_it_stops_is_there_for_the_next
     execute = Deliveries(0.0)
     execute.may_end.clear()
     door.submit(job("r1"))
-    task = asyncio.create_task(door.queue.consume(execute, 1))
-    await until(lambda: execute.under_way)
-    task.cancel()
-    execute.may_end.set()
-    await stopped(task)
+    async with consuming(door.queue, execute) as consumption:
+        await until(lambda: execute.under_way)
+        consumption.stop()
+        execute.may_end.set()
     assert execute.ids == ["r1"]
     async with consuming(door.queue, execute):
         await until(lambda: execute.ids == ["r1", "r1"])

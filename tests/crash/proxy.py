@@ -15,7 +15,7 @@ Cut: TypeAlias = Literal["before", "during", "after"]
 
 
 class CuttingProxy:
-    """Listens on a socket in `directory` and passes everything on to the server's, but for the COMMIT to be cut."""
+    """Listens in `directory` and passes everything on to the server, but for the COMMIT that is to be cut."""
 
     def __init__(self, directory: Path, server: Path) -> None:
         self._server = str(server / ".s.PGSQL.5432")

@@ -101,9 +101,9 @@ async def test_a_worker_beats_while_it_waits_for_the_last_job_to_end(postgres_ur
     queue, execute = ProcrastinateQueue(postgres_url, FAST), Deliveries()
     execute.may_end.clear()
     defer(postgres_url, queue, job("r1"))
-    async with consuming(queue, execute) as task:
+    async with consuming(queue, execute) as consumption:
         await until(lambda: execute.under_way)
-        task.cancel()
+        consumption.stop()
         beat = "SELECT last_heartbeat FROM procrastinate_workers"
         first = rows(postgres_url, beat)
         await until(lambda: rows(postgres_url, beat) > first)
@@ -116,10 +116,10 @@ async def test_a_job_that_was_being_fetched_when_it_had_to_stop_goes_to_somebody
     defer(postgres_url, queue, job("r1"))
     with psycopg.connect(postgres_url) as holder:
         holder.execute("LOCK TABLE procrastinate_jobs IN EXCLUSIVE MODE")
-        async with consuming(queue, execute) as task:
+        async with consuming(queue, execute) as consumption:
             fetching = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%fetch_job%'"
             await until(lambda: rows(postgres_url, fetching))
-            task.cancel()
+            consumption.stop()
             for _ in range(20):  # the cancellation gets to where it is heard, before the answer does
                 await asyncio.sleep(0)
             holder.rollback()

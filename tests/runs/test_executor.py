@@ -1,4 +1,4 @@
-"""What executing runs promises, on both databases: taken up from wherever they stand, stopped wherever they are."""
+"""What executing runs promises, on both databases: taken up wherever they stand, stopped wherever they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from durable_runs import House, nothing_is_held, of, until
-from fakes import FakeTool, ScriptedModel, answer, call, calls, kinds
+from fakes import FakeTool, answer, call, calls, kinds
 from sqlalchemy import Connection, event, text
 
 import app.timelimit as timelimit
@@ -28,9 +28,11 @@ from app.errors import FencedError, StorageUnavailableError
 from app.jsonvalue import JsonObject
 from app.llm.interface import LLMRequest, LLMResponse, ToolMessage
 from app.runs import executor as executor_module
+from app.runs.capping import seal
+from app.runs.chain import GENESIS
 from app.runs.executor import RETRY_HELD_S, RETRY_STORAGE_S, RETRY_UNREADABLE_S, Executor
-from app.runs.held import Stop
-from app.runs.models import Claim, Job, NewRun, Refusal, RunKey, StoredEvent
+from app.runs.held import HeldRun, Stop
+from app.runs.models import Claim, NewRun, Refusal, RunKey, StoredEvent
 from app.runs.ports import Unit, UnitWriter
 from app.runs.trace import finished
 from app.storage.database import Database
@@ -43,7 +45,7 @@ KEY = RunKey("default", "run-1")
 
 
 class Plan:
-    """A model that decides by how much it has seen, so that it goes on from anywhere; after its plan it answers."""
+    """A model that decides by how much it has seen, and so goes on from anywhere; after its plan it answers."""
 
     def __init__(self, *turns: LLMResponse, is_free: bool = False) -> None:
         self._turns = turns
@@ -129,9 +131,6 @@ async def _nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def begun(house: House, key: RunKey = KEY, owner: str = "dead", **new: Any) -> RunKey:
     """Write a run that a process has begun and not gone on with."""
     opening = house.agent.opening("go")
-    from app.runs.capping import seal
-    from app.runs.chain import GENESIS
-
     _, stored = seal(key.run_id, 1, GENESIS, datetime(2026, 1, 1, tzinfo=UTC), opening)
     await house.store.create(NewRun(key, owner=owner, **new), [stored], None, None)
     return key
@@ -828,16 +827,16 @@ async def test_a_run_whose_deadline_passed_in_the_queue_ends_when_its_turn_comes
 async def test_a_deadline_passes_while_the_run_is_under_way(database: Database) -> None:
     entered, stopped = asyncio.Event(), asyncio.Event()
     async with House(database, Agent(Plan(call("probe")), [hanging("read", entered, stopped)])) as house:
-        ended = await start(house, deadline_s=0.05)
+        ended = await start(house, deadline_s=0.1)
         assert (ended.status, (await house.run(KEY)).reason) == ("error", "deadline")
-        assert (ended.run.trace[0].error or "").startswith("timeout: ")
+        assert entered.is_set() is stopped.is_set()
 
 
 @pytest.mark.parametrize("is_over", [True, False])
 async def test_a_deadline_passes_while_the_run_waits_for_a_person(database: Database, is_over: bool) -> None:
     async with House(database, Agent(Plan(REST), Ledger().tools)) as house:
         key = await in_doubt(house)
-        house.change(key, deadline_at=1 if is_over else 1 << 60)
+        house.change(key, deadline_at=1 if is_over else 4_000_000_000_000_000)
         assert await house.execute(key) is None
         run = await house.run(key)
         assert (run.status, run.reason) == (("error", "deadline") if is_over else ("waiting", None))
@@ -1049,7 +1048,10 @@ async def test_runs_leave_nothing_in_memory(database: Database) -> None:
     async with House(database, Agent(model, [FakeTool(effect="pure", quick=True)])) as house:
         await asyncio.gather(*[start(house, RunKey("default", f"run-{number}")) for number in range(50)])
         executor: Executor = house.executor
-        assert not (executor._taken or executor.held or executor.driver._to_cancel or executor._retries)
+        assert not executor._taken
+        assert not executor.driver.held
+        assert not executor.driver._to_cancel
+        assert not executor._retries
         assert not house.feed._channels
         assert not house.writer._open
 
@@ -1064,14 +1066,7 @@ async def test_the_outcome_is_the_same_whether_it_is_remembered_or_read(
 
 
 def test_a_cancellation_weighs_more_than_a_stop() -> None:
-    from app.runs.held import HeldRun
-
     held = HeldRun(None, None, None, None)  # type: ignore[arg-type]
     held.interrupt(Stop.CANCEL)
     held.interrupt(Stop.HAND_BACK)
     assert held.stop is Stop.CANCEL
-
-
-def test_jobs_are_told_apart_by_their_runs() -> None:
-    assert Job(KEY) == Job(RunKey("default", "run-1"))
-    assert ScriptedModel(answer()) is not None

@@ -290,14 +290,14 @@ async def test_a_listener_that_goes_leaves_nothing_behind() -> None:
     scene = Scene(poll_s=0.01)
     scene.here(STARTED)
     staying = scene.listen()
-    for _ in range(100):
+    await until(lambda: len(scene.feed) and len(scene.feed._channels[KEY]._waiting) == 1)
+    for _ in range(20):
         listening = scene.listen()
-        await until(lambda: len(scene.feed) and scene.feed._channels[KEY].listeners == 2)
-        await asyncio.sleep(0)
+        await until(lambda: len(scene.feed._channels[KEY]._waiting) == 2)
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await listening
-    await until(lambda: len(scene.feed._channels[KEY]._waiting) == 1)
+        assert len(scene.feed._channels[KEY]._waiting) == 1
     staying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await staying

@@ -88,6 +88,12 @@ async def at_work(database: Database, **options: Any) -> AsyncIterator[Desk]:
     await desk.writer.stop()
 
 
+@pytest.fixture(params=["sqlite_database", "emptied_postgres_database"], ids=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 async def desk(database: Database) -> AsyncIterator[Desk]:
     async with at_work(database) as opened:
@@ -735,8 +741,8 @@ async def test_a_stop_goes_on_trying_for_a_moment(database: Database) -> None:
 
 
 @pytest.fixture
-async def on_postgres(postgres_database: Database) -> AsyncIterator[Desk]:
-    async with at_work(postgres_database) as opened:
+async def on_postgres(emptied_postgres_database: Database) -> AsyncIterator[Desk]:
+    async with at_work(emptied_postgres_database) as opened:
         yield opened
 
 
@@ -813,16 +819,19 @@ class Gate:
 
 
 async def test_a_take_over_waits_for_an_append_that_is_under_way_and_goes_on_after_it(
-    postgres_database: Database,
+    emptied_postgres_database: Database,
 ) -> None:
     gate = Gate()
-    async with at_work(postgres_database, notify=gate) as zombie, at_work(postgres_database) as heir:
+    async with (
+        at_work(emptied_postgres_database, notify=gate) as zombie,
+        at_work(emptied_postgres_database) as heir,
+    ):
         journal = await zombie.kept()
         gate.shut()
         journal.append(ModelRequested(1))
         await until(gate.reached.is_set)
         claiming = asyncio.create_task(heir.claimed(journal.key))
-        await until(lambda: locks_waited_for(postgres_database))
+        await until(lambda: locks_waited_for(emptied_postgres_database))
         assert not claiming.done()
         gate.open.set()
         await journal.commit()
@@ -834,15 +843,18 @@ async def test_a_take_over_waits_for_an_append_that_is_under_way_and_goes_on_aft
         new.append(ModelRequested(3))
         results = await asyncio.gather(journal.commit(), new.commit(), return_exceptions=True)
         assert [type(result) for result in results] == [FencedError, type(None)]
-        assert written(postgres_database, new)[1:] == [ModelRequested(1), ModelRequested(3)]
+        assert written(emptied_postgres_database, new)[1:] == [ModelRequested(1), ModelRequested(3)]
 
 
 @pytest.mark.parametrize("with_effect", [False, True])
 async def test_an_append_that_was_under_way_when_its_owner_died_is_not_there_for_the_next(
-    postgres_database: Database, with_effect: bool
+    emptied_postgres_database: Database, with_effect: bool
 ) -> None:
     gate = Gate()
-    async with at_work(postgres_database, notify=gate) as zombie, at_work(postgres_database) as heir:
+    async with (
+        at_work(emptied_postgres_database, notify=gate) as zombie,
+        at_work(emptied_postgres_database) as heir,
+    ):
         journal = await zombie.kept()
         gate.shut()
         if with_effect:
@@ -852,13 +864,13 @@ async def test_an_append_that_was_under_way_when_its_owner_died_is_not_there_for
             waiting = asyncio.ensure_future(journal.commit())
         await until(gate.reached.is_set)
         claiming = asyncio.create_task(heir.claimed(journal.key))
-        await until(lambda: locks_waited_for(postgres_database))
+        await until(lambda: locks_waited_for(emptied_postgres_database))
         # as the server does with a session that is idle in its transaction for too long
         end = text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE state = 'idle in transaction' AND datname = current_database()"
         )
-        postgres_database.read_now(lambda connection: connection.execute(end).all())
+        emptied_postgres_database.read_now(lambda connection: connection.execute(end).all())
         claim = await claiming
         assert (claim.epoch, claim.head_seq) == (2, 1)
         new = DurableJournal(heir.writer, claim, lambda: NOW)
@@ -867,5 +879,5 @@ async def test_an_append_that_was_under_way_when_its_owner_died_is_not_there_for
         gate.open.set()
         with pytest.raises(FencedError):
             await waiting
-        assert written(postgres_database, new)[1:] == [ModelRequested(3)]
-        assert noted(postgres_database) == []
+        assert written(emptied_postgres_database, new)[1:] == [ModelRequested(3)]
+        assert noted(emptied_postgres_database) == []
