@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from app.agent.core import Agent
+from app.bootstrap.tuning import tuned
 from app.jsonvalue import JsonObject
 from app.llm.interface import LLMRequest, LLMResponse, ToolCall
 from app.queues.in_process import InProcessQueue
@@ -114,24 +114,11 @@ async def machine(database: Database, agent: Agent) -> AsyncGenerator[Machine, N
 
 
 def run_as_a_server_does(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the event loop and with the garbage collector's thresholds that a server has."""
+    """Run a coroutine on the event loop and with the interpreter set as in a server."""
     factory = None
     with suppress(ImportError):  # it is not there on Windows
         import uvloop
 
         factory = uvloop.new_event_loop
-    with _collecting_rarely(), asyncio.Runner(loop_factory=factory) as runner:
+    with tuned(), asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work())
-
-
-@contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()

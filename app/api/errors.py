@@ -59,6 +59,10 @@ RETRY_AFTER_S = 5
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
+UNAVAILABLE = (
+    "The database does not answer, so the request may not have been carried out. Try again, with its key."
+)
+
 
 def status_of(kind: type[AgentCoreError]) -> HTTPStatus:
     """Return the status for a class of errors: its own, or its nearest ancestor's."""
@@ -109,8 +113,10 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unexpected error", exc_info=error)
         return internal_fault()
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, errors.StorageError) else None
-    return problem(status, error.code, str(error), headers=headers)
+    if isinstance(error, errors.StorageError):
+        log.warning("%s", error)  # what a driver says names hosts and users
+        return problem(status, error.code, UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return problem(status, error.code, str(error))
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:

@@ -50,7 +50,9 @@ def key_of(request: StrictRequest, asked: RunRequest) -> IdempotencyKey | None:
     if sum(name == b"idempotency-key" for name, _ in request.scope["headers"]) > 1:
         raise InvalidIdempotencyKeyError("The request has more than one Idempotency-Key.")
     # the standard library's writer: it takes lone surrogates, which are refused later and better
-    canonical = json.dumps(msgspec.to_builtins(asked), sort_keys=True, separators=(",", ":"))
+    # without what was not said: a field that a later version adds changes no fingerprint
+    said = {name: value for name, value in msgspec.to_builtins(asked).items() if value is not None}
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
     named = f"{request.method} {request.scope['path']}\n{canonical}"
     return IdempotencyKey(_parse(value.strip(b" \t")), sha256(named.encode()).digest())
 

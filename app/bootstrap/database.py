@@ -15,15 +15,17 @@ PROGRAM: Final = "llm-agent-core"
 """What the holder of a data directory is called, to whom it refuses."""
 
 
-def declare_database(settings: Settings, *, readonly: bool = False) -> Database:
-    """Return the database; nothing is opened yet.
+def declare_database(settings: Settings, *, readonly: bool = False, owner: str | None = None) -> Database:
+    """Return the database; nothing is opened yet. `owner` is this process's name in claims.
 
     Raises:
         ConfigurationError: DATABASE_URL names none.
         MissingExtraError: what speaks to it is not installed.
     """
     url = settings.database_url
-    return Database.declare(settings.data_dir, None if url is None else url.get_secret_value(), readonly=readonly)
+    return Database.declare(
+        settings.data_dir, None if url is None else url.get_secret_value(), readonly=readonly, owner=owner
+    )
 
 
 def connect(database: Database, settings: Settings) -> DirectoryLock | None:

@@ -19,7 +19,7 @@ from ..runs.service import RunService
 from ..storage.database import Database
 from ..storage.lockfile import DirectoryLock
 from ..storage.notifications import Notifier
-from ..storage.retention import prune
+from ..storage.retention import Pruned, prune
 from ..storage.writer import GroupWriter
 from .database import connect
 from .queue import keep_whole
@@ -74,6 +74,8 @@ class Process:
         self._executes = executes
         self._lock: DirectoryLock | None = None
         self._tasks: list[asyncio.Task[object]] = []
+        self._consuming: asyncio.Task[object] | None = None
+        self._pruning: asyncio.Future[Pruned] | None = None
         self._started = False
 
     async def start(self) -> None:
@@ -94,7 +96,9 @@ class Process:
             if not self._database.is_sqlite:
                 await self._store.beat(self._executor.owner, LEASE_S)
                 self._keep(self._again_and_again(HEARTBEAT_S, self._beat))
-            self._keep(self._queue.consume(self._executor.execute, self._settings.run_concurrency))
+            self._consuming = self._keep(
+                self._queue.consume(self._executor.execute, self._settings.run_concurrency)
+            )
             self._keep(keep_whole(self._database, self._store, self._queue))
             self._keep(self._again_and_again(LOOK_FOR_CANCELS_S, self._look_for_cancels))
             self._keep(self._scheduler.run_forever(self._submit))
@@ -105,23 +109,30 @@ class Process:
         if not self._started:
             return
         self._started = False
+        if self._consuming is not None:
+            self._consuming.cancel()  # it takes no more runs; those that it has brought end below
         await self._executor.stop(grace_s)
         for task in self._tasks:
-            task.cancel()
+            if task is not self._consuming:
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=ENDING_S)
         if self._executes and not self._database.is_sqlite:
-            with suppress(StorageError):
-                await self._store.retire(self._executor.owner)
+            with suppress(StorageError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._store.retire(self._executor.owner)
         await self._writer.stop()
         self._database.close()
+        if self._pruning is not None:
+            await asyncio.wait([self._pruning], timeout=ENDING_S)
         if self._lock is not None:
             self._lock.release()
 
-    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task: asyncio.Task[object] = asyncio.create_task(work)
         task.add_done_callback(_tell_of_its_end)
         self._tasks.append(task)
+        return task
 
     async def _again_and_again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -130,6 +141,8 @@ class Process:
                 await work()
             except StorageError as error:
                 log.warning("%s", error)
+            except Exception:  # what else it is, the next time may do
+                log.exception("a part of this process has failed, and goes on")
 
     async def _beat(self) -> None:
         await self._store.beat(self._executor.owner, LEASE_S)
@@ -145,9 +158,10 @@ class Process:
 
     async def _prune(self) -> None:
         days, keep = self._settings.retention_days, self._settings.retention_runs
-        await asyncio.to_thread(
-            prune, self._database, older_than_s=days * 86_400 if days else None, keep=keep or None
-        )
+        older_than_s = days * 86_400 if days else None
+        pruning = asyncio.to_thread(prune, self._database, older_than_s=older_than_s, keep=keep or None)
+        self._pruning = asyncio.ensure_future(pruning)
+        await asyncio.shield(self._pruning)
 
 
 def _tell_of_its_end(task: asyncio.Task[object]) -> None:

@@ -48,7 +48,9 @@ class Services:
         level = "DEBUG" if settings.debug else settings.log_level
         self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION)
         self.stopping = asyncio.Event()
-        database = declare_database(settings)
+        # at most 63 characters, since it is also the name of its sessions in Postgres
+        owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid4().hex[:8]}"
+        database = declare_database(settings, owner=owner)
         # embedded, a process does all; over Postgres it accepts and answers, and workers execute
         executes = database.is_sqlite if executes is None else executes
         self.tools = tools_over(SqlNoteStore(database))
@@ -64,7 +66,7 @@ class Services:
             self.agent,
             store,
             writer,
-            owner=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
+            owner,
             concurrency=settings.run_concurrency,
             tenant_limit=settings.tenant_concurrency,
             on_finished=self.log.run_finished,

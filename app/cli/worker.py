@@ -48,6 +48,7 @@ def _worker(options: argparse.Namespace) -> int:
 async def _work(settings: Settings) -> None:
     """Carry out runs until the process is told to end; then hand back what is unfinished."""
     from ..bootstrap import build_services
+    from ..bootstrap.tuning import tuned
 
     services = build_services(settings, executes=True)
     services.log.install()
@@ -57,7 +58,8 @@ async def _work(settings: Settings) -> None:
     await services.start()
     try:
         print("llm-agent-core worker: waiting for runs. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
-        await told_to_end.wait()
+        with tuned():
+            await told_to_end.wait()
     finally:
         await services.stop(GRACE_S)
 

@@ -19,7 +19,7 @@ from .models import Claim, NewRun, RunKey
 from .ports import RunStore, UnitWriter
 
 MAX_CLAIMS: Final = 3
-"""How often in a row a run may be taken up, and its process die without another event, before it is given up."""
+"""How often in a row a run may be taken up, and its process die without another step, before it is given up."""
 
 PAGE: Final = 500
 
@@ -209,6 +209,6 @@ class Driver:
 def _poison(times: int) -> RunFinished:
     return RunFinished(
         "error",
-        f"Given up: the process that carried out this run died {times} times in a row without getting further.",
+        f"Given up: the process that carried out this run died {times} times in a row without another step.",
         "poison",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from enum import Enum
 from time import perf_counter
@@ -15,6 +16,8 @@ from ..agent.loop import Loop
 from ..agent.state import AgentState
 from .journal import DurableJournal
 from .models import FinishedRun, RunStatus
+
+log = logging.getLogger(__name__)
 
 OnFinished: TypeAlias = Callable[[FinishedRun, float], None]
 """Is told of a run that ended here, and how many seconds it took since this process had it."""
@@ -80,7 +83,10 @@ class HeldRun:
         assert result is not None
         run = FinishedRun(self.journal.key.run_id, result.status, result.output, self.state.steps)
         if self._on_finished is not None:
-            self._on_finished(run, perf_counter() - self._since)
+            try:
+                self._on_finished(run, perf_counter() - self._since)
+            except Exception:  # it is kept, whoever could not be told
+                log.exception("that run %s has ended could not be told", run.run_id)
         return Ended(result.status, run if self.state.doubt is None else None)
 
     async def hand_back(self) -> Ended:

@@ -69,10 +69,16 @@ class DurableJournal:
 
     def append(self, event: Event) -> Event:
         """Take an event and return it as it is stored: cut, if it is larger than an event may be."""
-        event, stored = self._seal(event)
-        unit = self._open_unit()
+        # four times a step: what could be a call of another method is written out
+        if self._failure is not None:
+            raise self._failure
+        event, stored = seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event)
+        unit = self._unit
+        if unit is None or not unit.is_open:
+            unit = self._submit()
         unit.events.append(stored)
-        self._advance(stored)
+        self.head_seq = stored.seq
+        self.head_hash = stored.hash
         if type(event) is ToolCompleted:
             self.steps += 1
             unit.steps = self.steps

@@ -164,7 +164,7 @@ class NewRun(Struct, frozen=True):
 class Claim(Struct, frozen=True):
     """The right to append to a run, and how the run stood when it was given.
 
-    `claims` counts those given since the run last made progress or was handed back, this one included.
+    `claims` counts those given since the run last completed a step or was handed back, this one included.
     `seconds_left` to its deadline, by the database's clock; None if it has none.
     """
 

@@ -138,7 +138,8 @@ def _key(schedule: Schedule, at: datetime) -> IdempotencyKey:
     The fingerprint is the name's, not the request's: while a changed schedule is being rolled out, old and new
     processes agree on one run instead of refusing each other's.
     """
-    key = f"schedule:{schedule.name}:{at:%Y-%m-%dT%H:%MZ}"
+    # with spaces, which no caller's key can hold: nobody takes it first
+    key = f"schedule {schedule.name} {at:%Y-%m-%dT%H:%MZ}"
     return IdempotencyKey(key, sha256(key.encode()).digest())
 
 

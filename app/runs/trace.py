@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from ..agent.events import Event, Step, ToolCompleted, ToolIntended, ToolInterrupted, ToolResolved
 from ..errors import RunNotFoundError, RunPrunedError
 from .codec import read
@@ -13,6 +15,11 @@ from .models import FinishedRun, Run, RunKey, Trace
 from .ports import RunStore
 
 PAGE: Final = 500
+
+MAX_TRACE_BYTES: Final = 4 * 1024 * 1024
+"""How much of a trace is given at once: a thousand steps of the largest kind are a quarter of a gigabyte."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 async def finished(store: RunStore, run: Run) -> FinishedRun:
@@ -27,17 +34,19 @@ async def finished(store: RunStore, run: Run) -> FinishedRun:
 
 
 async def trace_of(store: RunStore, run: Run, after: int, limit: int) -> Trace:
-    """Return at most `limit` steps of a run beyond number `after`.
+    """Return at most `limit` steps of a run beyond number `after`, and no more than about MAX_TRACE_BYTES of them.
 
     Raises:
         RunPrunedError: its events are gone.
     """
     steps: list[Step] = []
+    size = 0
     async for step in _steps(store, run):
-        if len(steps) == limit:
+        if steps and (len(steps) == limit or size > MAX_TRACE_BYTES):
             return Trace(run, steps, steps[-1].step)
         if step.step > after:
             steps.append(step)
+            size += len(_encode(step))
     return Trace(run, steps, None)
 
 

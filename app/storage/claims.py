@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
@@ -166,11 +167,14 @@ def select_orphaned(limit: int) -> Select[Any]:
 
 
 def select_overdue(limit: int) -> Select[Any]:
-    """Select runs that wait for a person and are past their deadline."""
+    """Select runs that wait for a person and are past their deadline, or were to be cancelled all the same."""
     # not a parameter: the index is one of the waiting
     return (
-        _JOBS.where(runs.c.status == literal_column("'waiting'"), runs.c.deadline_at <= now_us())
-        .order_by(runs.c.deadline_at)
+        _JOBS.where(
+            runs.c.status == literal_column("'waiting'"),
+            or_(runs.c.deadline_at <= now_us(), runs.c.cancel_requested == 1),
+        )
+        .order_by(runs.c.due_at)
         .limit(limit)
     )
 

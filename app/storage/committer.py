@@ -64,9 +64,10 @@ class Committer:
                 if is_fault and len(parts) == 1:
                     log.error("what a run wants to write cannot be written", exc_info=error)
                     return _failed(group, error)
-                if not is_fault and monotonic() + pause > self._limit(give_up_at):
+                if monotonic() + pause > self._limit(give_up_at):
                     return _failed(group, error)
-                log.warning("a group of %d is written again: %s", len(group), one_line(error))
+                if pause == FIRST_PAUSE_S:
+                    log.warning("the journal is not written, and tried again: %s", one_line(error))
             sleep(pause)
             if len(parts) > 1 and not unanswered:
                 # one may have failed all: what is wrong with it, or what an effect did to the connection

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -11,7 +13,6 @@ from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from ..blocking import call_in_thread
 from ..errors import StorageUnavailableError
 from . import postgres, sqlite
 from .failures import one_line, trouble_of
@@ -23,6 +24,8 @@ FILE_NAME: Final = "agent-core.db"
 
 PATIENCE_S: Final = 30.0
 """How long something is tried again while the database cannot be reached."""
+
+THREADS: Final = 16
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 
@@ -68,10 +71,18 @@ class Database:
         self.writer: Transactor | None = None
         self._patience_s = patience_s
         self._closing = Event()
+        # of its own: the threads of tools that hang must not be missing here, least of all for the heartbeat
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
 
     @classmethod
     def declare(
-        cls, data_dir: Path, url: str | None = None, *, readonly: bool = False, patience_s: float = PATIENCE_S
+        cls,
+        data_dir: Path,
+        url: str | None = None,
+        *,
+        readonly: bool = False,
+        patience_s: float = PATIENCE_S,
+        owner: str | None = None,
     ) -> Database:
         """Return the Postgres database that `url` names, or without one the SQLite database in `data_dir`.
 
@@ -84,7 +95,7 @@ class Database:
         """
         if url:
             conninfo = postgres.conninfo_of(url)
-            engine = postgres.open_url(conninfo, readonly=readonly)
+            engine = postgres.open_url(conninfo, readonly=readonly, owner=owner)
             reading = engine.execution_options(isolation_level="AUTOCOMMIT")
             check = partial(postgres.check_server, engine, conninfo, patience_s)
             return cls(engine, reading, check, conninfo=conninfo, readonly=readonly, patience_s=patience_s)
@@ -123,6 +134,7 @@ class Database:
     def close(self) -> None:
         """Close the connections that nobody uses, and stop trying again."""
         self._closing.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self.read_engine.dispose()
         self.write_engine.dispose()
 
@@ -137,7 +149,14 @@ class Database:
         """
         if self.writer is not None and self.read_engine is self.write_engine:
             return await self.writer.transact(fn)  # one connection for everything, and the writer has it
-        return await call_in_thread(self.read_now, fn)
+        return await self._on_a_thread(self.read_now, fn)
+
+    async def _on_a_thread(
+        self, call: Callable[[Callable[[Connection], T]], T], fn: Callable[[Connection], T]
+    ) -> T:
+        if self._closing.is_set():
+            raise StorageUnavailableError("The database is closed.")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, fn)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """Do what `read` does, on this thread."""
@@ -155,7 +174,7 @@ class Database:
         """
         if self.writer is not None:
             return await self.writer.transact(fn)
-        return await call_in_thread(self.transact_now, fn)
+        return await self._on_a_thread(self.transact_now, fn)
 
     def transact_now(self, fn: Callable[[Connection], T], *, once: bool = False) -> T:
         """Do what `transact` does, on this thread.
@@ -165,6 +184,8 @@ class Database:
         return self._patiently(lambda: _write(self.write_engine, fn), retry_unknown=not once)
 
     def _patiently(self, attempt: Callable[[], T], *, retry_unknown: bool) -> T:
+        if self._closing.is_set():
+            raise StorageUnavailableError("The database is closed.")
         give_up_at = monotonic() + self._patience_s
         pause = FIRST_PAUSE_S
         while True:

@@ -77,6 +77,11 @@ def _postgres_trouble(error: BaseException) -> Trouble | None:
     return None
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Say whether Postgres has broken a statement off because its time (`statement_timeout`) was up."""
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None) == "57014"
+
+
 def one_line(error: BaseException) -> str:
     """Return what a driver said, in one line and without SQLAlchemy's additions."""
     said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

@@ -6,11 +6,13 @@ import re
 from time import monotonic, sleep
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, column, create_engine, event, func, select, table
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import ConfigurationError, DatabaseVersionError, MissingExtraError
+from .dialect import now_us
 from .failures import one_line
+from .tables import workers
 
 FIRST_SUPPORTED: Final = 15
 CONNECTIONS, MORE_CONNECTIONS = 5, 11
@@ -62,12 +64,13 @@ def conninfo_of(url: str) -> str:
     return conninfo
 
 
-def open_url(conninfo: str, *, readonly: bool = False) -> Engine:
-    """Return an engine for it; nothing is connected yet."""
+def open_url(conninfo: str, *, readonly: bool = False, owner: str | None = None) -> Engine:
+    """Return an engine for it; nothing is connected yet. `owner` is what its sessions are called."""
     defaults = {key: value for key, value in _DEFAULTS.items() if key not in _parameters(conninfo)}
     session = "; ".join((*_SESSION, "SET default_transaction_read_only = on") if readonly else _SESSION)
     engine = create_engine(
         "postgresql+psycopg://",
+        hide_parameters=True,  # what runs hold is for no log
         isolation_level="READ COMMITTED",
         pool_size=CONNECTIONS,
         max_overflow=MORE_CONNECTIONS,
@@ -78,6 +81,8 @@ def open_url(conninfo: str, *, readonly: bool = False) -> Engine:
         # the URL as libpq reads it, not as SQLAlchemy would: several hosts, services, percent-encoding
         arguments[:] = [conninfo]
         keywords.update(defaults)
+        if owner is not None:
+            keywords["application_name"] = owner
 
     def set_session(connection: Any, _record: object) -> None:
         connection.autocommit = True
@@ -87,6 +92,21 @@ def open_url(conninfo: str, *, readonly: bool = False) -> Engine:
     event.listen(engine, "do_connect", connect_with)
     event.listen(engine, "connect", set_session)
     return engine
+
+
+def end_sessions_of_the_dead(connection: Connection) -> None:
+    """End the sessions of processes whose lease has run out.
+
+    One that is suspended while it sends rows, or waits for a lock, is in no state that the time-outs above end,
+    and holds the locks of its runs for as long as it sleeps. If it wakes, it connects anew, and is fenced.
+    """
+    sessions = table("pg_stat_activity", column("pid"), column("application_name"), column("datname"))
+    connection.execute(
+        select(func.pg_terminate_backend(sessions.c.pid)).where(
+            sessions.c.datname == func.current_database(),
+            sessions.c.application_name.in_(select(workers.c.id).where(workers.c.expires_at < now_us())),
+        )
+    )
 
 
 def check_server(engine: Engine, conninfo: str, patience_s: float) -> None:

@@ -30,6 +30,7 @@ from .database import Database
 from .dialect import insert_into, now_us
 from .moments import to_us
 from .pages import read_cursor, select_events, select_page, write_cursor
+from .postgres import end_sessions_of_the_dead
 from .run_rows import SELECT_RUNS, to_run
 from .statements import insert_events
 from .tables import idempotency_keys, runs, workers
@@ -85,6 +86,8 @@ class SqlRunStore:
         return await self._database.read(lambda connection: _cancels(connection, keys)) if keys else []
 
     async def unclaimed(self, limit: int, *, orphaned_only: bool = False) -> list[Job]:
+        if not self._database.is_sqlite:
+            await self._database.read(end_sessions_of_the_dead)
         return await self._database.read(lambda connection: claims.unclaimed(connection, limit, orphaned_only))
 
     async def beat(self, owner: str, lease_s: float) -> None:

@@ -119,6 +119,7 @@ def _forgiving(text: bytes) -> str:
 def _engine(connect: Callable[[], Any], driver: Driver, begin: str, connections: int) -> Engine:
     engine = create_engine(
         "sqlite+pysqlite://",
+        hide_parameters=True,  # what runs hold is for no log
         module=driver.module,
         creator=connect,
         poolclass=QueuePool,

@@ -36,8 +36,9 @@ from sqlalchemy.engine import Dialect
 from .dialect import now_us
 from .tables import events, runs
 
-MAX_ROWS: Final = 1024
-"""How many rows a statement takes: within SQLite's 32,766 variables."""
+MAX_ROWS: Final = 4096
+"""How many rows a statement takes: within SQLite's 32,766 variables, of which an event has six. A run has more,
+but of those there are never more than 2,000 in a group."""
 
 ANY_SIZE: Final = 64
 """Beyond so many rows, a statement has a power of two of them: the driver can then keep all sizes prepared."""
@@ -190,7 +191,12 @@ def _move_heads(size: int) -> Any:
             head_hash=func.coalesce(cast(new.c.head_hash, LargeBinary), runs.c.head_hash),
             status=new.c.status,
             steps=new.c.steps,
-            claims=case((is_running, literal_column("1")), else_=literal_column("0")),
+            # a step more is what counts as getting further: less may be written anew by each that dies of it
+            claims=case(
+                (new.c.status != text("'running'"), literal_column("0")),
+                (new.c.steps > runs.c.steps, literal_column("1")),
+                else_=runs.c.claims,
+            ),
             owner=case((is_running, runs.c.owner), else_=cast(null(), Text)),
             finished_at=case((new.c.ended == text("1"), now_us()), else_=null()),
         )

@@ -15,7 +15,7 @@ from ..errors import FencedError, StepError, ToolFailedError
 from ..runs.chain import GENESIS
 from ..runs.models import FINISHED, RunKey, StoredEvent
 from ..runs.ports import Unit
-from .failures import one_line, trouble_of
+from .failures import is_timeout, one_line, trouble_of
 from .moments import to_us
 from .statements import EventRow, HeadRow, RunRow, insert_events, insert_runs, move_heads
 from .tables import events
@@ -47,8 +47,8 @@ class UnitTransaction(Struct, frozen=True):
     connection: Connection
 
     def will_be_retried(self, error: Exception) -> bool:
-        """Say whether the group is written again because of this error."""
-        return trouble_of(error) is not None
+        """Say whether the group is written again because of this error; for an effect that is slow it is not."""
+        return trouble_of(error) is not None and not is_timeout(error)
 
 
 def write_units(connection: Connection, group: Sequence[Unit | WriteCall]) -> list[Outcome]:
@@ -98,7 +98,7 @@ def keep_transactions_ours(engine: Engine) -> None:
 
 
 def _refuse_in_effect(connection: Connection) -> None:
-    if connection.info.get(_IN_EFFECT):
+    if not connection.invalidated and connection.info.get(_IN_EFFECT):
         raise RuntimeError("A tool must not end the transaction that it is part of.")
 
 
@@ -148,17 +148,18 @@ def _carry_out(connection: Connection, unit: Unit) -> list[StoredEvent]:
     """Return the events of what an effect did; of one that failed, nothing else is left."""
     assert unit.effect is not None
     assert unit.complete is not None
+    transaction = UnitTransaction(unit.key.tenant, unit.key.run_id, unit.step, connection)
     info = connection.info
     connection.exec_driver_sql("SAVEPOINT effect")
     info[_IN_EFFECT] = True
     try:
-        output = unit.effect(UnitTransaction(unit.key.tenant, unit.key.run_id, unit.step, connection))
+        output = unit.effect(transaction)
         connection.exec_driver_sql("RELEASE SAVEPOINT effect")
     except StepError as error:
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT effect")
         return unit.complete(None, error)
     except Exception as error:
-        if trouble_of(error) is not None or not isinstance(error, DBAPIError):
+        if transaction.will_be_retried(error) or not isinstance(error, DBAPIError):
             raise
         # it went over an error of the database, which then keeps nothing of what it did
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT effect")

@@ -28,6 +28,9 @@ EAGER: Final = 8
 """With so many units gathered, an idle writer is not kept waiting until the event loop has nothing else to do: it
 writes them while the loop makes the next ones."""
 
+STOP_S: Final = 4.0
+"""How long stopping waits for the last commit; one that the database never answers must not keep the process."""
+
 
 class GroupWriter:
     """The one in the process that writes journals. While a commit waits for the disk, work for the next gathers.
@@ -63,7 +66,7 @@ class GroupWriter:
         self._stopping.set()
         self._queue.put(None)
         if self._loop is not None:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, STOP_S)
 
     def submit(self, unit: Unit) -> None:
         """Take a unit; it is open until the event loop has nothing else to do at once."""

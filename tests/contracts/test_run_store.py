@@ -593,3 +593,12 @@ async def test_the_clock_is_the_databases(database: Database) -> None:
     now = database.read_now(lambda connection: connection.execute(select(now_us())).scalar_one())
     assert isinstance(now, int)
     assert abs(now / 1e6 - datetime.now(UTC).timestamp()) < 60
+
+
+async def test_a_waiting_run_whose_canceller_died_is_delivered(database: Database) -> None:
+    store, key = store_of(database), new_key()
+    await create(store, key)
+    set_run(database, key, status="waiting")
+    assert await store.unclaimed(10, orphaned_only=True) == []
+    assert await store.request_cancel(key) == "waiting"
+    assert [job.key for job in await store.unclaimed(10, orphaned_only=True)] == [key]

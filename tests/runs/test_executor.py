@@ -1032,6 +1032,19 @@ async def test_a_run_that_another_process_takes_from_its_caller_says_so(database
             task.cancel()
 
 
+async def test_who_cannot_be_told_of_an_end_does_not_undo_it(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with House(database, Agent(Plan(), [])) as house:
+
+        def fail(*_: object) -> None:
+            raise BrokenPipeError
+
+        house.executor.driver._on_finished = fail
+        assert (await start(house)).run.output == "end"
+        assert "could not be told" in caplog.text
+
+
 # what it costs
 
 

@@ -92,7 +92,7 @@ async def test_a_run_is_submitted_at_each_time_under_a_key_that_every_process_gi
     world = World()
     async with running(world, schedule("*/30 * * * *", tenant="acme")) as submit:
         await world.pass_by(3600)
-    assert submit.keys == ["schedule:daily:2026-11-22T09:30Z", "schedule:daily:2026-11-22T10:00Z"]
+    assert submit.keys == ["schedule daily 2026-11-22T09:30Z", "schedule daily 2026-11-22T10:00Z"]
     assert submit.times == [datetime(2026, 11, 22, 9, 30, tzinfo=UTC), datetime(2026, 11, 22, 10, 0, tzinfo=UTC)]
     request, key, tenant = submit.calls[0]
     assert (request, tenant) == (REQUEST, "acme")
@@ -107,9 +107,9 @@ async def test_schedules_that_are_due_together_are_all_submitted() -> None:
     async with running(world, schedule(name="a"), schedule(name="b"), schedule("31 9 * * *", "c")) as submit:
         await world.pass_by(600)
     assert submit.keys == [
-        "schedule:a:2026-11-22T09:30Z",
-        "schedule:b:2026-11-22T09:30Z",
-        "schedule:c:2026-11-22T09:31Z",
+        "schedule a 2026-11-22T09:30Z",
+        "schedule b 2026-11-22T09:30Z",
+        "schedule c 2026-11-22T09:31Z",
     ]
 
 
@@ -143,9 +143,9 @@ async def test_a_clock_that_jumps_ahead_by_days_brings_one_run_at_most() -> None
         world.jumped = 3 * 86_400.0
         await world.pass_by(60)
         assert len(submit.keys) <= 2
-        assert all(key.startswith("schedule:daily:2026-11-25T09:") for key in submit.keys)
+        assert all(key.startswith("schedule daily 2026-11-25T09:") for key in submit.keys)
         await world.pass_by(120)
-        assert submit.keys[-1] == "schedule:daily:2026-11-25T09:31Z"
+        assert submit.keys[-1] == "schedule daily 2026-11-25T09:31Z"
 
 
 async def test_a_clock_that_is_set_a_little_ahead_skips_no_time() -> None:
@@ -153,7 +153,7 @@ async def test_a_clock_that_is_set_a_little_ahead_skips_no_time() -> None:
     async with running(world, schedule()) as submit:
         world.jumped = 100.0
         await world.pass_by(30)
-    assert submit.keys == ["schedule:daily:2026-11-22T09:30Z"]
+    assert submit.keys == ["schedule daily 2026-11-22T09:30Z"]
 
 
 async def test_after_a_clock_has_jumped_back_times_come_again_under_their_old_keys() -> None:
@@ -162,7 +162,7 @@ async def test_after_a_clock_has_jumped_back_times_come_again_under_their_old_ke
         await world.pass_by(120)
         world.jumped = -86_400.0
         await world.pass_by(86_400)
-    assert submit.keys == ["schedule:daily:2026-11-22T09:30Z"] * 2
+    assert submit.keys == ["schedule daily 2026-11-22T09:30Z"] * 2
     assert len({call[1] for call in submit.calls}) == 1
 
 
@@ -171,10 +171,10 @@ async def test_a_submission_that_fails_is_tried_again_within_the_minute() -> Non
     async with running(world, schedule(), schedule("31 9 * * *", "next")) as submit:
         submit.error = lambda: StorageUnavailableError("away")
         await world.pass_by(92)
-        assert submit.keys == ["schedule:daily:2026-11-22T09:30Z"] * 2
+        assert submit.keys == ["schedule daily 2026-11-22T09:30Z"] * 2
         submit.error = None
         await world.pass_by(600)
-    assert submit.keys == ["schedule:daily:2026-11-22T09:30Z"] * 3 + ["schedule:next:2026-11-22T09:31Z"]
+    assert submit.keys == ["schedule daily 2026-11-22T09:30Z"] * 3 + ["schedule next 2026-11-22T09:31Z"]
 
 
 async def test_a_submission_that_goes_on_failing_is_given_up_within_the_minute_and_the_next_one_made(
@@ -189,7 +189,7 @@ async def test_a_submission_that_goes_on_failing_is_given_up_within_the_minute_a
         assert "given up" in caplog.text
         submit.error = None
         await world.pass_by(1800)
-        assert submit.keys[5:] == ["schedule:daily:2026-11-22T10:00Z"]
+        assert submit.keys[5:] == ["schedule daily 2026-11-22T10:00Z"]
 
 
 async def test_a_run_that_cannot_be_carried_out_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +216,7 @@ async def test_a_submission_that_hangs_holds_up_nobody() -> None:
     await world.pass_by(600)
     task.cancel()
     await asyncio.wait([task])
-    assert [key.split(":")[1] for key in keys] == ["a", "b", "c"]
+    assert [key.split()[1] for key in keys] == ["a", "b", "c"]
 
 
 async def test_a_submission_that_hangs_is_given_up(

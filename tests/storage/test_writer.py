@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from durable_runs import until
+from fakes import FakeTool
 from sqlalchemy import Connection, event, insert, select, text, update
 
 from app.agent.events import Event, ModelRequested, RunFinished, RunStarted, Step, ToolCompleted
+from app.agent.toolbox import call_tool_in
 from app.errors import FencedError, StepError, StorageError, StorageUnavailableError, ToolRejected
 from app.jsonvalue import JsonObject
 from app.queues.in_process import InProcessQueue
@@ -28,7 +30,7 @@ from app.storage.notes import SqlNoteStore
 from app.storage.runs import SqlRunStore
 from app.storage.tables import events, notes, runs
 from app.storage.writer import GroupWriter
-from app.tools.base import Transaction
+from app.tools.base import Transaction, prepare
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 _numbers = count(1)
@@ -800,6 +802,32 @@ async def test_a_connection_that_the_server_ends_is_replaced(on_postgres: Desk) 
     with trouble(desk.database, "commit", end_session, end_session, go_on):
         await performing(journal)
     assert (len(written(desk.database, journal)), noted(desk.database)) == (2, [journal.key.run_id])
+
+
+async def test_an_effect_whose_statement_takes_too_long_is_a_failed_step_and_not_tried_again(
+    on_postgres: Desk,
+) -> None:
+    slow, other = await on_postgres.kept(), await on_postgres.kept()
+    tries: list[int] = []
+    tool = prepare(
+        FakeTool(
+            raising(AssertionError()), effect="transactional", run_in=lambda transaction, _: sleep(transaction)
+        )
+    )
+
+    def sleep(transaction: Transaction) -> JsonObject:
+        tries.append(1)
+        transaction.connection.execute(text("SET LOCAL statement_timeout = '20ms'"))
+        transaction.connection.execute(text("SELECT pg_sleep(10)"))
+        return {}
+
+    task = performing(slow, lambda transaction: call_tool_in(tool, transaction, {}))
+    other.append(ModelRequested(1))
+    event, _ = await asyncio.gather(task, other.commit())
+    assert (event.step.error or "").startswith("tool_failed: ")
+    assert "statement timeout" in (event.step.error or "")
+    assert len(tries) == 1
+    assert written(on_postgres.database, slow)[1:] == [event]
 
 
 class Gate:
