@@ -107,9 +107,7 @@ class Driver:
         claim = await self._store.claim(key, self.guest, statuses=("waiting",))
         if isinstance(claim, Claim):
             held = await self.take(claim)
-            if claim.cancel_requested:
-                await self._cancelled(held)
-            elif claim.seconds_left is not None and claim.seconds_left <= 0:
+            if claim.seconds_left is not None and claim.seconds_left <= 0:
                 await held.end(out_of_time(Limits(by_deadline=True)))
             else:
                 await self.give_back(held)
@@ -169,8 +167,7 @@ class Driver:
         except asyncio.CancelledError:
             ordered_from_outside = held.stop is None
         finally:
-            held.task = None
-            del self.held[key]
+            del self.held[key]  # from here on nobody interrupts it
         ended = await self._settled(held)
         if ordered_from_outside:
             raise asyncio.CancelledError

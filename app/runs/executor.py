@@ -112,7 +112,11 @@ class Executor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell_of_failure)
+            raise
 
     def take_up_later(self, key: RunKey) -> None:
         """See to it that a run goes on here after a failure of the database, if it is nobody else's."""
@@ -206,3 +210,8 @@ class Executor:
         finally:
             self._taken.discard(key)
             self.driver.forget(key)
+
+
+def _tell_of_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.warning("a run whose caller had gone has stopped: %s", task.exception())

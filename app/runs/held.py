@@ -53,11 +53,11 @@ class HeldRun:
         self.journal = journal
         self.state = state
         self.loop = loop
-        self.task: asyncio.Task[object] | None = None  # while it can be interrupted
+        self.task: asyncio.Task[object] | None = None
         self.stop: Stop | None = None
 
     def interrupt(self, reason: Stop) -> None:
-        """Stop the run where it is, tool in flight or not; one that has stopped is not disturbed any more."""
+        """Stop the run where it is, tool in flight or not."""
         if self.stop is not Stop.CANCEL:
             self.stop = reason
         if self.task is not None:

@@ -64,12 +64,12 @@ class Committer:
                 if is_fault and len(parts) == 1:
                     log.error("what a run wants to write cannot be written", exc_info=error)
                     return _failed(group, error)
-                if monotonic() + pause > self._limit(give_up_at):
+                if not is_fault and monotonic() + pause > self._limit(give_up_at):
                     return _failed(group, error)
                 if pause == FIRST_PAUSE_S:
                     log.warning("the journal is not written, and tried again: %s", one_line(error))
             sleep(pause)
-            if len(parts) > 1 and not unanswered:
+            if len(parts) > 1 and (is_fault or not unanswered):
                 # one may have failed all: what is wrong with it, or what an effect did to the connection
                 return self._in_parts(group, parts, give_up_at)
             pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -99,13 +99,14 @@ class Committer:
             return known
         try:
             attempt = self._attempt(group)
-        except _UnansweredCommitError as error:
-            unanswered.append(error.attempt)
-            raise error.reason from None
         except Exception as error:
-            known = self._outcomes_of(unanswered) if trouble_of(error) is None else None
+            reason = error
+            if isinstance(error, _UnansweredCommitError):
+                unanswered.append(error.attempt)
+                reason = error.reason
+            known = self._outcomes_of(unanswered) if trouble_of(reason) is None else None
             if known is None:
-                raise
+                raise reason from None
             return known
         known = self._outcomes_of(unanswered) if attempt.has_fenced else None
         return attempt.outcomes if known is None else known

@@ -259,6 +259,20 @@ async def test_two_deliveries_at_once_are_one_execution(database: Database, ledg
         assert house.value(key, "epoch") == 1
 
 
+async def test_a_claim_of_a_run_that_is_under_way_here_is_not_driven_twice(database: Database) -> None:
+    model = Stuck(answers=0)
+    async with House(database, Agent(model, [])) as house:
+        key = await house.submit()
+        claim = await house.store.claim(key, "me", statuses=("queued",))
+        assert isinstance(claim, Claim)
+        first = asyncio.create_task(house.executor.resume(claim))
+        await model.stuck.wait()
+        with pytest.raises(FencedError):
+            await house.executor.resume(claim)
+        assert house.executor.cancel(key)
+        assert (await first).status == "cancelled"
+
+
 async def test_who_has_lost_a_run_has_no_effects_any_more(database: Database, ledger: Ledger) -> None:
     """A process that was suspended between two steps wakes up when somebody else has its run."""
     asked, go = asyncio.Event(), asyncio.Event()
@@ -660,6 +674,24 @@ async def test_a_request_to_stop_is_heard_of_with_the_next_append(database: Data
         assert ledger.done == []
 
 
+@pytest.mark.parametrize("effect", ["pure", "unsafe"])
+async def test_a_run_that_was_to_stop_when_its_process_died_does_nothing_more(
+    database: Database, ledger: Ledger, effect: str
+) -> None:
+    model = Plan(call(effect, n=1))
+    async with House(database, Agent(model, ledger.tools)) as house:
+        await start(house)
+        events = await house.events(KEY)
+        at = next(number for number, event in enumerate(events) if isinstance(event, ToolIntended))
+        key = await house.crashed(KEY, (await house.stored(KEY))[: at + 1], "again", cancel_requested=1)
+        ledger.done.clear()
+        model.asked = 0
+        assert await house.execute(key) is None
+        assert (await house.run(key)).status == "cancelled"
+        assert (ledger.done, model.asked) == ([], 0)
+        assert len(of(ToolInterrupted, await house.events(key))) == (effect == "unsafe")
+
+
 async def test_cancelling_what_is_not_driven_here_says_so(database: Database) -> None:
     async with House(database, Agent(Plan(), [])) as house:
         assert not house.executor.cancel(KEY)
@@ -806,6 +838,24 @@ async def test_a_caller_who_goes_away_does_not_take_the_run_with_him(database: D
         await until(lambda: house.finished)
         assert (await house.run(KEY)).status == "success"
         assert not of(ToolInterrupted, await house.events(KEY))
+
+
+async def test_a_failure_that_no_caller_sees_is_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Stuck(answers=0)
+    async with House(database, Agent(model, [])) as house:
+        caller = asyncio.create_task(start(house))
+        await model.stuck.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert isinstance(await house.store.claim(KEY, "another", statuses=("running",)), Claim)
+        house.executor.cancel(KEY)
+        await until(lambda: not house.executor._tasks)
+        assert "whose caller had gone has stopped" in caplog.text
+        for task in house.executor._retries:
+            task.cancel()
 
 
 # time, turns and tenants

@@ -367,6 +367,17 @@ async def test_a_waiting_run_is_cancelled_at_once(database: Database) -> None:
         assert (trace.steps[-1].error or "").startswith("in_doubt: ")
 
 
+async def test_a_run_that_has_just_come_to_wait_is_cancelled_whatever_this_process_thinks_of_it(
+    database: Database,
+) -> None:
+    """It was handed back and asked to stop in one transaction; whoever drove it has not heard of that yet."""
+    async with house_of(database, doubtful()) as house:
+        run = await waiting_run(house)
+        house.executor._taken.add(RunKey("default", run.run_id))
+        assert (await house.service.cancel(run.run_id)).status == "cancelled"
+        house.executor._taken.clear()
+
+
 async def test_a_run_that_its_process_has_left_behind_is_cancelled_by_any_other(database: Database) -> None:
     async with house_of(database) as house:
         first = await house.service.run_task("go")

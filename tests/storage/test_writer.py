@@ -656,6 +656,34 @@ async def test_a_writer_gives_up_after_its_patience_and_nobody_hangs(database: D
         assert noted(database) == []
 
 
+async def test_a_unit_that_cannot_be_written_after_a_commit_that_nobody_answered_fails_its_run_only(
+    desk: Desk,
+) -> None:
+    bad, good, other = await desk.kept(), await desk.kept(), await desk.kept()
+    tries: list[int] = []
+
+    def complete(output: JsonObject | None, error: StepError | None) -> ToolCompleted:
+        tries.append(1)
+        if len(tries) > 1:
+            raise ValueError("a bug that shows the second time")
+        return completed(output, error)
+
+    failing = asyncio.create_task(bad.perform(1, noting("bad"), complete))
+    other.append(ModelRequested(1))
+    lose = raising(error_of(desk.database, "unavailable"))
+
+    def lose_if_tried(connection: Connection) -> None:
+        if len(tries) == 1:
+            lose(connection)
+
+    with trouble(desk.database, "commit", *[lose_if_tried] * 3):
+        results = await asyncio.wait_for(
+            asyncio.gather(failing, performing(good), other.commit(), return_exceptions=True), 4
+        )
+    assert [type(result) for result in results] == [StorageError, ToolCompleted, type(None)]
+    assert noted(desk.database) == [good.key.run_id]
+
+
 async def test_patience_is_for_the_group_and_not_for_each_part_of_it(database: Database) -> None:
     async with at_work(database, patience_s=0.2) as desk:
         journals = [await desk.kept() for _ in range(30)]
