@@ -78,9 +78,11 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     """Insert rows into `events`."""
     if connection.dialect.name == "postgresql":
-        from .copying import copy_rows
-
-        copy_rows(connection.connection.driver_connection, _COPY_EVENTS, rows)
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        with driver.cursor() as cursor, cursor.copy(_COPY_EVENTS) as copy:
+            for row in rows:
+                copy.write_row(row)
         return
     for some in _chunks(rows):
         _execute(connection, _insert_events, some)
