@@ -29,7 +29,7 @@ from . import claims
 from .database import Database
 from .dialect import insert_into, now_us
 from .moments import to_us
-from .pages import read_cursor, select_events, select_page, write_cursor
+from .pages import read_cursor, read_events, select_page, write_cursor
 from .postgres import end_sessions_of_the_dead
 from .run_rows import SELECT_RUNS, to_run
 from .statements import insert_events
@@ -75,9 +75,7 @@ class SqlRunStore:
         return RunPage([to_run(row) for row in rows], cursor)
 
     async def events(self, key: RunKey, after: int, limit: int, max_bytes: int = 1 << 20) -> list[StoredEvent]:
-        statement = select_events(key, after, limit, max_bytes)
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
-        return [StoredEvent(row.seq, row.body, row.prev_hash, row.hash) for row in rows]
+        return await self._database.read(lambda connection: read_events(connection, key, after, limit, max_bytes))
 
     async def request_cancel(self, key: RunKey) -> RunStatus | None:
         return await self._database.transact(lambda connection: _request_cancel(connection, key))
