@@ -134,7 +134,9 @@ def noted(database: Database, proposal: str = "PROP-2025-001") -> list[str]:
 
 
 def completed(output: JsonObject | None, error: StepError | None) -> ToolCompleted:
-    return ToolCompleted(Step(1, "note", {}, output, None if error is None else error.as_text(), NOW))
+    """Return the event of an effect; of two tries it is never the same."""
+    step = Step(1, "note", {}, output, None if error is None else error.as_text(), NOW)
+    return ToolCompleted(step, duration_s=float(next(_numbers)))
 
 
 def performing(
@@ -583,6 +585,15 @@ async def test_a_commit_that_nobody_answers_is_looked_up_before_it_is_tried_agai
     assert times[0] == 2 if took_place else times[0] >= 3
 
 
+async def test_an_effect_whose_commit_took_place_is_not_even_tried_again(desk: Desk) -> None:
+    journal = await desk.kept()
+    tries: list[int] = []
+    with trouble(desk.database, "commit", commit_and(error_of(desk.database, "unavailable"))) as times:
+        event = await performing(journal, noting("once", lambda: tries.append(1)))
+    assert (len(tries), times[0], noted(desk.database)) == (1, 1, ["once"])
+    assert written(desk.database, journal)[1:] == [event]
+
+
 async def test_whether_it_took_place_is_asked_until_the_database_answers(desk: Desk) -> None:
     busy = await Busy(desk).gather()
     error = error_of(desk.database, "unavailable")
@@ -749,8 +760,8 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(
     with trouble(database, "before_cursor_execute", *[fail] * 1000) as times:
         waiting = [performing(journal) for journal in journals]
         await until(lambda: times[0])
-        await asyncio.wait_for(desk.writer.stop(), 5)
-        results = await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.wait_for(desk.writer.stop(), 3)
+        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
     assert {type(result) for result in results} == {StorageUnavailableError}
 
 
@@ -810,6 +821,30 @@ async def test_a_commit_that_comes_late_is_not_carried_out_twice(on_postgres: De
         results = await answered
     assert done.is_set()
     check_all_is_done_once(busy, results)
+
+
+async def test_what_a_late_commit_has_written_is_what_is_seen(on_postgres: Desk) -> None:
+    """The effect was tried once more meanwhile, and that came to nothing."""
+    desk = on_postgres
+    journal = await desk.kept()
+    tries: list[int] = []
+    done, go = threading.Event(), threading.Event()
+
+    def effect(transaction: Transaction) -> JsonObject:
+        tries.append(1)
+        return noting("late")(transaction)
+
+    with trouble(desk.database, "commit", commit_later(done, go)):
+        task = performing(journal, effect)
+        # the second try waits for what the first has written
+        await until(lambda: len(tries) == 2 and locks_waited_for(desk.database))
+        go.set()
+        event = await task
+    assert noted(desk.database) == ["late"]
+    assert written(desk.database, journal)[1:] == [event]
+    assert journal.head_hash == stored(desk.database, journal.key)[-1].hash
+    journal.append(RunFinished("success", "done"))
+    await journal.commit()
 
 
 def locks_waited_for(database: Database) -> int:
