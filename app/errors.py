@@ -34,6 +34,13 @@ AgentCoreError
 │   └── ToolRejected                rejected, or the code a tool gives: the tool promises nothing happened
 ├── ModelError                  the language model failed; the run ends as an error
 │   ├── ModelFailedError            model_failed
+│   │   ├── LLMRateLimitedError         llm_rate_limited
+│   │   ├── LLMUnavailableError         llm_unavailable
+│   │   ├── LLMTimeoutError             llm_timeout
+│   │   ├── LLMAuthError                llm_auth
+│   │   ├── LLMContextOverflowError     llm_context_overflow
+│   │   ├── LLMRefusedError             llm_refused
+│   │   └── LLMBadResponseError         llm_bad_response
 │   └── ModelResponseError          model_response_invalid
 └── SetupError                  the program was put together wrongly; it does not start
     ├── ConfigurationError          configuration
@@ -273,9 +280,61 @@ class ModelError(AgentCoreError):
 
 
 class ModelFailedError(ModelError):
-    """The model's client raised."""
+    """The model's client raised.
+
+    Args:
+        retry_after_s: after how many seconds the provider wants to be asked again, if it said so.
+        may_be_paid: the provider may have done work before this, and charge for it.
+    """
 
     code = "model_failed"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, may_be_paid: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.may_be_paid = may_be_paid
+
+
+class LLMRateLimitedError(ModelFailedError):
+    """The provider takes no more requests for now (429)."""
+
+    code = "llm_rate_limited"
+
+
+class LLMUnavailableError(ModelFailedError):
+    """The provider cannot be reached, is overloaded or broken (5xx), or its circuit is open."""
+
+    code = "llm_unavailable"
+
+
+class LLMTimeoutError(ModelFailedError):
+    """The provider did not connect, begin to speak, or finish in time."""
+
+    code = "llm_timeout"
+
+
+class LLMAuthError(ModelFailedError):
+    """The provider does not accept the key, or the key may not use the model (401, 403)."""
+
+    code = "llm_auth"
+
+
+class LLMContextOverflowError(ModelFailedError):
+    """The request has more tokens than the model reads."""
+
+    code = "llm_context_overflow"
+
+
+class LLMRefusedError(ModelFailedError):
+    """The provider refuses this request (4xx), or its content filter the answer."""
+
+    code = "llm_refused"
+
+
+class LLMBadResponseError(ModelFailedError):
+    """What the provider sent is broken off, or is none of its protocol."""
+
+    code = "llm_bad_response"
 
 
 class ModelResponseError(ModelError):

@@ -1,8 +1,8 @@
-"""The door to language models: messages, tool specifications, responses, and the two shapes a client can have."""
+"""The door to language models: messages, tool specifications, responses, and the shapes a client can have."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -28,10 +28,12 @@ class ToolCall(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens that one model call took."""
+    """Tokens that one model call took; those read from or written to a cache are input tokens too."""
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 class UserMessage(Struct, frozen=True, tag="user"):
@@ -70,12 +72,22 @@ Message: TypeAlias = UserMessage | AssistantMessage | ToolMessage | CorrectionMe
 class LLMRequest(Struct, frozen=True):
     """Everything a model is given for its next decision.
 
-    `messages` is the run's own growing list: read it, do not keep it or change it.
+    `messages` is the run's own growing list: read it, do not keep it or change it. `max_output_tokens` is what is
+    left of the run's budget for this answer, None for as much as the model gives. `output_schema` is what the text
+    of the final answer has to satisfy as JSON; a client that can ask its provider for that does.
     """
 
     system: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec]
+    max_output_tokens: int | None = None
+    output_schema: JsonObject | None = None
+
+
+class TextDelta(Struct, frozen=True):
+    """A piece of the text that a model is saying."""
+
+    text: str
 
 
 class LLMResponse(Struct, frozen=True):
@@ -109,3 +121,41 @@ class CompletionClient(Protocol):
     """What a fuller client offers: it reads messages and native tool specifications."""
 
     async def complete(self, request: LLMRequest) -> LLMResponse: ...
+
+
+class StreamingClient(CompletionClient, Protocol):
+    """What a client offers that can be listened to while it speaks: deltas, and last the completed response.
+
+    Closing the generator closes the connection to the provider.
+    """
+
+    def stream(self, request: LLMRequest) -> AsyncGenerator[TextDelta | LLMResponse, None]: ...
+
+
+class Pricing(Protocol):
+    """What a model's tokens cost."""
+
+    def cost(self, usage: Usage) -> int:
+        """Return what these tokens cost, in nano-dollars (10^-9 USD), rounded up."""
+        ...
+
+
+class ModelCard(Struct, frozen=True):
+    """What is known of a model before it is asked. None is unknown.
+
+    `name` is the one it goes by in settings and traces, such as `anthropic:claude-sonnet-4-5`; `context_tokens` is
+    how many tokens a request and its answer may have together, `max_output_tokens` how many the answer.
+    """
+
+    name: str
+    provider: str = ""
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    pricing: Pricing | None = None
+
+
+class NamedClient(StreamingClient, Protocol):
+    """A client that says which model it is. The `card` decides what the loop can promise of budgets."""
+
+    @property
+    def card(self) -> ModelCard: ...
