@@ -1,4 +1,4 @@
-"""What the two databases say differently: the time, and an insert that may meet a row that is there already."""
+"""What the two databases say differently: the time, a stored text, and an insert that may meet a row that is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Connection, TableClause
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
@@ -31,6 +32,33 @@ def _postgres_now(_element: now_us, _compiler: Any, **_: Any) -> str:
     # not now(), which stands still in a transaction; nor clock_timestamp(), which moves on within a statement, and
     # with which therefore no index can be searched
     return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)"
+
+
+class stored_text(FunctionElement[Any]):  # noqa: N801 - as above
+    """SQL: a text to be read with `read_text`, since what is stored may have been damaged and be no text any more."""
+
+    type = NullType()
+    inherit_cache = True
+
+
+@compiles(stored_text, "sqlite")
+def _sqlite_stored_text(element: stored_text, compiler: Any, **options: Any) -> str:
+    text = compiler.process(element.clauses, **options)
+    return f"CASE typeof({text}) WHEN 'text' THEN CAST({text} AS BLOB) END"
+
+
+@compiles(stored_text, "postgresql")
+def _postgres_stored_text(element: stored_text, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+def read_text(stored: Any) -> str:
+    """Return a text that was selected as `stored_text`; bytes that are no UTF-8 are lone surrogates in it.
+
+    It is None, whatever the type says, if something else stands in its place.
+    """
+    text: str = stored.decode("utf-8", "surrogateescape") if type(stored) is bytes else stored
+    return text
 
 
 def insert_into(connection: Connection, table: TableClause) -> PostgresInsert | SQLiteInsert:

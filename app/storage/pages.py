@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from ..errors import InvalidCursorError
 from ..runs.models import CURSOR_PATTERN, RunKey, RunStatus, StoredEvent
+from .dialect import read_text, stored_text
 from .run_rows import SELECT_RUNS
 from .tables import events, runs
 
@@ -80,7 +81,7 @@ def _select_events() -> Select[Any]:
     most = bindparam("max_bytes", type_=BigInteger)
     last = select(func.max(sizes.c.seq)).where(sizes.c.total <= most).scalar_subquery()
     return (
-        select(events.c.seq, events.c.body, events.c.prev_hash, events.c.hash)
+        select(events.c.seq, stored_text(events.c.body).label("body"), events.c.prev_hash, events.c.hash)
         .where(*of_run, events.c.seq <= func.coalesce(last, after + 1))
         .order_by(events.c.seq)
     )
@@ -103,4 +104,4 @@ def read_events(connection: Connection, key: RunKey, after: int, limit: int, max
         "max_bytes": max_bytes,
     }
     rows = connection.execute(_SELECT_EVENTS, parameters)
-    return [StoredEvent(row.seq, row.body, row.prev_hash, row.hash) for row in rows]
+    return [StoredEvent(row.seq, read_text(row.body), row.prev_hash, row.hash) for row in rows]

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, select
 from ..agent.events import Event, RunFinished, RunStarted
 from ..runs import codec
 from ..runs.models import Run, StoredEvent
+from .dialect import read_text, stored_text
 from .moments import EPOCH, MICROSECOND, from_us
 from .tables import events, runs
 
@@ -22,7 +23,7 @@ def _event_of_run(event: Any, *conditions: ColumnElement[bool]) -> ColumnElement
 
 
 SELECT_RUNS: Final[Select[Any]] = select(
-    runs, _first.c.body.label("first_body"), _last.c.body.label("last_body")
+    runs, stored_text(_first.c.body).label("first_body"), stored_text(_last.c.body).label("last_body")
 ).select_from(
     runs.outerjoin(_first, _event_of_run(_first, _first.c.seq == 1)).outerjoin(
         _last, _event_of_run(_last, _last.c.seq == runs.c.head_seq, runs.c.finished_at.is_not(None))
@@ -60,11 +61,11 @@ def to_run(row: Row[Any]) -> Run:
     )
 
 
-def _read(body: str | None) -> Event | None:
+def _read(stored: Any) -> Event | None:
     """Return an event; None if there is none, or none that can be read: a listing does not fail for one run."""
-    if body is None:
+    if stored is None:
         return None
     try:
-        return codec.read(StoredEvent(0, body, b"", b"")).event
+        return codec.read(StoredEvent(0, read_text(stored), b"", b"")).event
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None

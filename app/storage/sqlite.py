@@ -41,18 +41,18 @@ class Driver(Struct, frozen=True):
         return str(self.module.sqlite_version)
 
 
-def choose_driver(names: tuple[str, ...] = ("pysqlite3.dbapi2", "sqlite3.dbapi2")) -> Driver:
+def choose_driver(names: tuple[str, ...] = (".apsw_dbapi", "sqlite3.dbapi2")) -> Driver:
     """Return the first of the modules that is installed and current, else the last."""
     module = None
     for name in names:
         try:
-            module = importlib.import_module(name)
+            module = importlib.import_module(name, __package__)
         except ImportError:
             continue
         if module.sqlite_version_info >= FIRST_CURRENT:
             return Driver(module, is_current=True)
     if module is None:
-        raise ConfigurationError("This Python has no sqlite3; install pysqlite3, or use Postgres (DATABASE_URL).")
+        raise ConfigurationError("This Python has no sqlite3; install apsw, or use Postgres (DATABASE_URL).")
     return Driver(module, is_current=False)
 
 
@@ -71,7 +71,7 @@ def engines_of(path: Path, driver: Driver) -> Engines:
     else:
         _log.warning(
             "SQLite %s can damage a write-ahead log (fixed in 3.51.3): using a rollback journal and one "
-            "connection, which is slower. Install pysqlite3 to have a current one.",
+            "connection, which is slower. Install apsw to have a current one.",
             driver.version,
         )
         write = read = _engine(_connector(path, "rwc", driver, _ROLL_BACK), driver, "BEGIN IMMEDIATE", 1)
@@ -99,8 +99,6 @@ def _connector(path: Path, mode: str, driver: Driver, pragmas: tuple[str, ...]) 
         connection = driver.module.connect(
             uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        if mode == "ro":
-            connection.text_factory = _forgiving  # who looks for damaged texts has to be able to read them
         try:
             for pragma in pragmas:
                 connection.execute(pragma).close()
@@ -110,10 +108,6 @@ def _connector(path: Path, mode: str, driver: Driver, pragmas: tuple[str, ...]) 
         return connection
 
     return connect
-
-
-def _forgiving(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
 
 
 def _engine(connect: Callable[[], Any], driver: Driver, begin: str, connections: int) -> Engine:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
+    select,
     text,
     update,
     values,
@@ -36,9 +37,9 @@ from sqlalchemy.engine import Dialect
 from .dialect import now_us
 from .tables import events, runs
 
-MAX_ROWS: Final = 4096
-"""How many rows a statement takes: within SQLite's 32,766 variables, of which an event has six. A run has more,
-but of those there are never more than 2,000 in a group."""
+MAX_ROWS: Final = 512
+"""How many rows a statement takes: within SQLite's 32,766 variables, of which a run has fifteen, and within the
+16 KB of text up to which apsw keeps statements prepared, of which a row takes up to some thirty."""
 
 ANY_SIZE: Final = 64
 """Beyond so many rows, a statement has a power of two of them: the driver can then keep all sizes prepared."""
@@ -68,9 +69,8 @@ RUN_COLUMNS: Final = (
     "steps",
     "priority",
     "metadata",
-    "not_before",
 )
-"""What a row of a new run brings; the times of its life are the database's."""
+"""What a row of a new run brings as it is; the times of its life are the database's."""
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
@@ -151,17 +151,29 @@ def _insert_events(size: int) -> Any:
 
 
 def _insert_runs(size: int) -> Any:
-    return insert(runs).values([_run_row(row) for row in range(size)])
-
-
-def _run_row(row: int) -> dict[str, Any]:
-    columns: dict[str, Any] = {name: bindparam(f"{name}_{row}", type_=runs.c[name].type) for name in RUN_COLUMNS}
+    row = ("", "", "", 0, "", 0, 0, b"", 0, 0, "", 0, 0, 0, 0)
+    new = (
+        values(
+            *(column(name, runs.c[name].type) for name in RUN_COLUMNS),
+            column("started", Integer),
+            column("ended", Integer),
+            column("not_before", BigInteger),
+            column("deadline", BigInteger),
+            name="new",
+        )
+        .data([row] * size)
+        .cte("new")
+    )
     now: Any = now_us()
-    columns["created_at"] = now
-    columns["started_at"] = case((bindparam(f"started_{row}", type_=Integer) == text("1"), now), else_=null())
-    columns["finished_at"] = case((bindparam(f"ended_{row}", type_=Integer) == text("1"), now), else_=null())
-    columns["deadline_at"] = now + bindparam(f"deadline_{row}", type_=BigInteger)
-    return columns
+    columns = {
+        **{name: new.c[name] for name in RUN_COLUMNS},
+        "not_before": new.c.not_before,
+        "created_at": now,
+        "started_at": case((new.c.started == text("1"), now), else_=null()),
+        "finished_at": case((new.c.ended == text("1"), now), else_=null()),
+        "deadline_at": now + new.c.deadline,
+    }
+    return insert(runs).from_select(list(columns), select(*columns.values()))
 
 
 def _move_heads(size: int) -> Any:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 MAX_GROUP: Final = 2_000
 """How many units a transaction takes at most; the rest is the next one's."""
 
-EAGER: Final = 8
+EAGER: Final = 16
 """With so many units gathered, an idle writer is not kept waiting until the event loop has nothing else to do: it
 writes them while the loop makes the next ones."""
 

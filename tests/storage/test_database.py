@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pysqlite3.dbapi2 as pysqlite
 import pytest
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from stored_runs import add, names
 
 from app.errors import StorageUnavailableError
+from app.storage import apsw_dbapi
 from app.storage.database import Database
 from app.storage.failures import trouble_of
 from app.storage.tables import workers
@@ -98,7 +98,7 @@ def test_what_is_opened_for_reading_cannot_write(database: Database, data_dir: P
     ],
 )
 def test_an_error_of_sqlite_is_what_its_code_says(code: int, trouble: str | None) -> None:
-    error = pysqlite.OperationalError("x")
+    error = apsw_dbapi.OperationalError("x")
     error.sqlite_errorcode = code
     assert trouble_of(error) == trouble
     assert trouble_of(OperationalError("statement", {}, error)) == trouble

@@ -208,7 +208,7 @@ async def _steps_of_a_page(database: Database, status: Any) -> int:
 
     with database.read_engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
-        raw.set_progress_handler(count, 10)
+        raw.apsw.set_progress_handler(count, 10)
     await store_of(database).page("default", status, 10, None)
-    raw.set_progress_handler(None, 0)
+    raw.apsw.set_progress_handler(None, 0)
     return steps

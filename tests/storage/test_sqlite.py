@@ -12,12 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pysqlite3.dbapi2 as pysqlite
+import apsw
 import pytest
 from sqlalchemy import Connection, event, select, text
 from stored_runs import add, names
 
 from app.errors import ConfigurationError, StorageUnavailableError
+from app.storage import apsw_dbapi
 from app.storage import sqlite as sqlite_module
 from app.storage.database import FILE_NAME, Database
 from app.storage.tables import workers
@@ -36,7 +37,7 @@ def test_sqlite_writes_ahead_and_waits_for_the_disk(sqlite_database: Database) -
 
 def test_the_shipped_sqlite_is_preferred() -> None:
     driver = sqlite_module.choose_driver()
-    assert driver.module is pysqlite
+    assert driver.module is apsw_dbapi
     assert driver.is_current
 
 
@@ -55,7 +56,7 @@ def old_sqlite(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Database]:
     """A database as it is opened where SQLite has the WAL-reset bug."""
-    found = sqlite_module.Driver(pysqlite, is_current=False)
+    found = sqlite_module.Driver(apsw_dbapi, is_current=False)
     monkeypatch.setattr(sqlite_module, "choose_driver", lambda: found)
     with caplog.at_level(logging.WARNING):
         database = Database.open(data_dir, patience_s=5)
@@ -121,7 +122,7 @@ async def test_with_a_writer_attached_transactions_are_its(sqlite_database: Data
 def test_a_lock_that_another_process_holds_is_waited_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_module, "BUSY_S", 0.01)
     database = Database.open(data_dir, patience_s=10)
-    other = pysqlite.connect(str(data_dir / FILE_NAME), isolation_level=None)
+    other = apsw.Connection(str(data_dir / FILE_NAME))
     other.execute("BEGIN IMMEDIATE")
     refused: list[int] = []
 
@@ -143,7 +144,7 @@ def test_a_lock_that_is_never_let_go_of_is_an_unavailable_store(
 ) -> None:
     monkeypatch.setattr(sqlite_module, "BUSY_S", 0.05)
     database = Database.open(data_dir, patience_s=0.2)
-    other = pysqlite.connect(str(data_dir / FILE_NAME), isolation_level=None)
+    other = apsw.Connection(str(data_dir / FILE_NAME))
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageUnavailableError, match="locked"):
         database.transact_now(add)
