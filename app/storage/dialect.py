@@ -1,4 +1,4 @@
-"""What the two databases say differently: the time, a stored text, and an insert that may meet a row that is there."""
+"""What the two databases say differently: the time, a stored text, an insert that may meet a row that is there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _postgres_now(_element: now_us, _compiler: Any, **_: Any) -> str:
 
 
 class stored_text(FunctionElement[Any]):  # noqa: N801 - as above
-    """SQL: a text to be read with `read_text`, since what is stored may have been damaged and be no text any more."""
+    """SQL: a text to be read with `read_text`, since what is stored may have been damaged and be no text now."""
 
     type = NullType()
     inherit_cache = True
