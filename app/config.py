@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors())
+            problems = "; ".join(_problem(item["loc"], item["type"], item["msg"]) for item in error.errors())
             raise ConfigurationError(problems) from None
         except UnicodeDecodeError:
             raise ConfigurationError(".env: it is not UTF-8 text") from None
@@ -145,6 +145,20 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
 
-def _problem(location: tuple[int | str, ...], reason: str) -> str:
+def _problem(location: tuple[int | str, ...], kind: str, reason: str) -> str:
     # without the value: one day it will be somebody's password
-    return f"{str(location[0]).upper()}: {reason}" if location else reason
+    if not location:
+        return reason
+    where = [f"entry {part + 1}" if isinstance(part, int) else str(part) for part in location[1:]]
+    said = _REASONS.get(kind) or reason.removeprefix("Value error, ")
+    return f"{', '.join([str(location[0]).upper(), *where])}: {said}"
+
+
+_REASONS = {
+    "missing": "it is missing",
+    "extra_forbidden": "it is not known here",
+    "tuple_type": "it has to be a list",
+    "model_type": "it has to be an object",
+    "string_type": "it has to be text",
+}
+"""What pydantic calls by names that only Python knows, or says of a value without its place."""

@@ -23,6 +23,7 @@ AgentCoreError
 │   └── InvalidBundleError          invalid_bundle
 ├── StorageError                the journal could not do what it promises; nothing unkept has been promised
 │   ├── StorageUnavailableError     storage_unavailable
+│   ├── UnreadableRunError          unreadable
 │   └── FencedError                 fenced
 ├── StepError                   one tool call failed; it becomes the `error` of a step and the run goes on
 │   ├── ToolUnavailableError        unknown_tool
@@ -201,6 +202,12 @@ class StorageUnavailableError(StorageError):
     """The database could not be reached, or had no room, for longer than it is waited for."""
 
     code = "storage_unavailable"
+
+
+class UnreadableRunError(StorageError):
+    """Stored events of a run are damaged or missing, so that nobody can tell how it stands."""
+
+    code = "unreadable"
 
 
 class FencedError(StorageError):

@@ -7,6 +7,8 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import update
+
 from app.agent.events import Event, ModelDecided, RunFinished, RunStarted, Step, ToolCompleted, ToolIntended
 from app.queues.in_process import InProcessQueue
 from app.runs.chain import GENESIS
@@ -14,6 +16,7 @@ from app.runs.codec import store
 from app.runs.models import NewRun, RunKey, StoredEvent
 from app.storage.database import FILE_NAME, Database
 from app.storage.runs import SqlRunStore
+from app.storage.tables import runs
 
 RUN = "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d"
 AT = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -44,15 +47,12 @@ def keep(
     try:
         new = NewRun(RunKey("default", run_id), owner="a server that is gone")
         asyncio.run(SqlRunStore(database, InProcessQueue()).create(new, events, None, None))
+        if isinstance(happened[-1], RunFinished):
+            ended = update(runs).where(runs.c.id == run_id)
+            values = {"status": happened[-1].status, "finished_at": runs.c.created_at, "steps": 1}
+            database.transact_now(lambda connection: connection.execute(ended.values(values)))
     finally:
         database.close()
-    if isinstance(happened[-1], RunFinished) and url is None:
-        change(
-            data_dir,
-            "UPDATE runs SET status = ?, finished_at = created_at, steps = 1 WHERE id = ?",
-            happened[-1].status,
-            run_id,
-        )
     return events
 
 

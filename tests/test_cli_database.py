@@ -160,5 +160,5 @@ def test_all_of_it_works_on_postgres(
     in_database, in_file = said(capsys).splitlines()
     assert in_database == in_file
     assert main(["db", "prune", "--older-than", "0"]) == 0
-    assert said(capsys) == "Pruned 0 runs, which had 0 events.\n"
+    assert said(capsys) == "Pruned 1 run, which had 5 events.\n"
     assert not list(tmp_path.glob("data*"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kept_runs import BIG, HAPPENED, RUN, chain_of, change, keep
 
-from app.agent.events import RunFinished, RunStarted, ToolIntended, ToolInterrupted, ToolResolved
+from app.agent.events import Event, RunFinished, RunStarted, ToolIntended, ToolInterrupted, ToolResolved
 from app.cli import main
 from app.runs.bundle import Bundle
 from app.runs.chain import link, verify
@@ -155,7 +155,7 @@ def test_a_log_that_was_forged_with_its_head_is_told_by_a_head_that_was_kept(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(kept, "UPDATE events SET body = ?, hash = ? WHERE seq = 5", FORGED.body, FORGED.hash)
-    change(kept, "UPDATE runs SET head_hash = ?", FORGED.hash)
+    change(kept, "UPDATE runs SET head_hash = ?, status = 'error'", FORGED.hash)
     assert main(["trace", "verify", RUN]) == 0
     said(capsys)
     assert main(["trace", "verify", RUN, "--head", HEAD]) == 1
@@ -223,7 +223,7 @@ def test_a_bundle_that_was_truncated_with_its_head_is_found_by_a_head_that_was_k
 ) -> None:
     document = json.loads(bundle.read_text())
     del document["events"][3:]
-    document |= {"head_seq": 3, "head_hash": document["events"][-1]["hash"]}
+    document |= {"head_seq": 3, "head_hash": document["events"][-1]["hash"], "status": "running"}
     bundle.write_text(json.dumps(document))
     assert main(["trace", "verify", str(bundle)]) == 0
     assert main(["trace", "verify", str(bundle), "--head", HEAD.upper()]) == 1
@@ -365,3 +365,38 @@ def test_neither_the_version_nor_a_check_offline_loads_a_database_or_a_web_frame
         assert "argparse" in loaded
         assert not loaded & heavy
     assert "sqlalchemy" in modules_of("trace", "verify", RUN)
+
+
+@pytest.mark.parametrize(
+    ("happened", "status", "problem"),
+    [
+        (HAPPENED, "error", "event 5: it ends the run as success, and beside the events stands error"),
+        (HAPPENED, "running", "event 5: it ends the run as success, and beside the events stands running"),
+        (HAPPENED[:4], "success", "event 4: it does not end the run, and beside the events stands success"),
+        (HAPPENED[:4], "done", "event 4: it does not end the run, and beside the events stands done"),
+    ],
+)
+def test_a_status_that_contradicts_the_events_is_found(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], happened: list[Event], status: str, problem: str
+) -> None:
+    keep(data_dir, happened=happened)
+    change(data_dir, "UPDATE runs SET steps = 1")
+    assert main(["trace", "export", RUN, "--output", "run.json"]) == 0
+    assert main(["trace", "verify", "run.json"]) == 0
+    document = json.loads(Path("run.json").read_text())
+    Path("run.json").write_text(json.dumps({**document, "status": status}))
+    capsys.readouterr()
+    assert main(["trace", "verify", "run.json"]) == 1
+    assert capsys.readouterr().out == problem + "\n"
+
+
+def test_a_row_that_contradicts_its_events_is_found(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(data_dir)
+    assert main(["trace", "verify", RUN]) == 0
+    capsys.readouterr()
+    change(data_dir, "UPDATE runs SET steps = 2")
+    assert main(["trace", "verify", RUN]) == 1
+    assert capsys.readouterr().out == "event 5: with it the run has 1 steps, and beside the events stands 2\n"
+    change(data_dir, "UPDATE runs SET status = 'cancelled', steps = 1")
+    assert main(["trace", "verify", RUN]) == 1
+    assert "ends the run as success, and beside the events stands cancelled" in capsys.readouterr().out

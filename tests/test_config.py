@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.bootstrap import build_services
 from app.config import Environment, Settings
 from app.errors import ConfigurationError
 
@@ -86,7 +87,7 @@ def test_a_bad_value_is_one_line_with_the_variable_and_the_reason(
     with pytest.raises(ConfigurationError) as caught:
         Settings()
     message = str(caught.value)
-    assert message.startswith(f"{name}: ")
+    assert message.startswith((f"{name}: ", f"{name}, entry 1: "))
     assert len(message) > len(name) + 10
     assert "\n" not in message
 
@@ -112,3 +113,54 @@ def test_the_example_file_shows_every_setting_with_its_default(monkeypatch: pyte
         monkeypatch.setenv(name, value)
     defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
     assert Settings().model_dump() == defaults
+
+
+@pytest.mark.parametrize(
+    ("schedules", "said"),
+    [
+        ('[{"name": "a", "cron": "0 6 * * *"}]', "SCHEDULES, entry 1, goal: it is missing"),
+        (
+            '[{"name": "a", "cron": "0 6 * * *", "goal": "g"}, {"name": "b", "cron": "0 6 * * *", "goal": 7}]',
+            "SCHEDULES, entry 2, goal: it has to be text",
+        ),
+        (
+            '[{"name": "a", "cron": "0 6 * * *", "goal": "g", "tool": "math"}]',
+            "SCHEDULES, entry 1, tool: it is not known here",
+        ),
+        (
+            '[{"name": "a", "cron": "0 6 * * *", "goal": "g", "tools": "math"}]',
+            "SCHEDULES, entry 1, tools: it has to be a list",
+        ),
+        ('[{"name": "a"}, 1]', "SCHEDULES, entry 2: it has to be an object"),
+        ('{"name": "a"}', "SCHEDULES: it has to be a list"),
+        ("daily", "SCHEDULES: it is no JSON list: Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_bad_schedule_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch, schedules: str, said: str) -> None:
+    monkeypatch.setenv("SCHEDULES", schedules)
+    with pytest.raises(ConfigurationError) as raised:
+        Settings()
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"tools": ["math", "mail"]}, "Unknown tool 'mail'. Available tools: math, web_search, governance_note."),
+        ({"goal": " "}, "The goal is empty."),
+        ({"priority": 101}, "The priority is 101; it is -100 to 100."),
+        ({"max_steps": 1001}, "max_steps is 1001; it is 1 to 1000."),
+        ({"deadline_s": 0}, "deadline_s is 0.0; it is above 0 and at most 2592000."),
+        ({"cron": "0 6"}, "its times '0 6' need five fields: minute, hour, day, month and day of the week."),
+    ],
+)
+def test_a_schedule_that_could_not_be_carried_out_is_refused_before_anything_is_opened(
+    tmp_path: Path, bad: dict[str, object], said: str
+) -> None:
+    good = {"name": "good", "cron": "0 6 * * *", "goal": "Calculate 2+2", "tools": ["math"]}
+    settings = Settings(data_dir=tmp_path / "data", schedules=(good, {**good, "name": "bad", **bad}))
+    with pytest.raises(ConfigurationError) as raised:
+        build_services(settings)
+    assert str(raised.value) == f"SCHEDULES, 'bad': {said}"
+    assert not settings.data_dir.exists()

@@ -22,15 +22,19 @@ from app.api import sse
 from app.bootstrap import process
 from app.cli import serve, worker
 from app.cli.database import DAY_S
-from app.queues.in_process import AT_ONCE
+from app.queues import consumer
+from app.queues.in_process import AT_ONCE, redeliver_forever
 from app.queues.link import DEFAULT_PACE
+from app.queues.reconcile import Reconciler
 from app.runs import service
 from app.runs.capping import MAX_EVENT_BYTES
 from app.runs.driver import MAX_CLAIMS
+from app.runs.executor import RETRY_UNREADABLE_S
 from app.runs.models import MAX_PRIORITY, MIN_PRIORITY, RunStatus
 from app.runs.requests import MAX_DEADLINE_S, MAX_METADATA_BYTES, MAX_STEPS
-from app.storage.database import FILE_NAME, Database
+from app.storage.database import FILE_NAME, PATIENCE_S, Database
 from app.storage.notes import MAX_NOTES
+from app.storage.postgres import CONNECTIONS, MORE_CONNECTIONS
 from app.storage.retention import KEYS_KEPT_US
 from app.storage.schema import stored_revision
 from app.tools.base import DEFAULT_TIMEOUT_S, Effect, prepare
@@ -102,6 +106,12 @@ def test_how_long_run_task_waits_is_as_stated() -> None:
     assert f"| how long `/run-task` waits for a worker | {waits / 60:g} minutes |" in RUNS
 
 
+NUMBERS = {10.0: "ten"}
+
+SERVER = CONNECTIONS + MORE_CONNECTIONS + 1  # the news of other processes
+WORKER = consumer.CONNECTIONS + 1 + 2 + 1  # the news of jobs, the reconcile pass, and a look whether it is there
+
+
 @pytest.mark.parametrize(
     "stated",
     [
@@ -111,10 +121,32 @@ def test_how_long_run_task_waits_is_as_stated() -> None:
         f"lets requests under way end for {serve.REQUESTS_S} s",
         f"under way have another {process.GRACE_S:g} s. A worker gives its steps {worker.GRACE_S:g} s",
         f"(a tool has {DEFAULT_TIMEOUT_S:g} s unless it says otherwise)",
+        f"prune every {NUMBERS[process.PRUNE_S / 60]} minutes",
+        f"did not answer for {PATIENCE_S:g} s",
+        f"a server has up to {SERVER}, a worker up to {SERVER + WORKER}, and a handful",
     ],
 )
 def test_the_times_of_operations_are_the_ones_in_the_program(stated: str) -> None:
     assert stated in OPERATIONS
+
+
+def test_lost_runs_are_looked_for_as_often_as_stated() -> None:
+    every: float = inspect.signature(Reconciler.reconcile_forever).parameters["every_s"].default
+    grace: float = inspect.signature(Reconciler).parameters["grace_s"].default
+    embedded: float = inspect.signature(redeliver_forever).parameters["every_s"].default
+    assert f"| the pass that looks for lost runs | every {every:g} s, by one worker at a time |" in OPERATIONS
+    assert (
+        f"within {embedded:g} s embedded (the pass over what waits), {grace:g} to {grace + every:g} s"
+        in OPERATIONS
+    )
+    least, most = process.LEASE_S - process.HEARTBEAT_S, process.LEASE_S
+    assert f"{least:g} to {most:g} s until its lease is over, at most {every:g} s to the next pass" in OPERATIONS
+    assert most + every + DEFAULT_PACE.poll_s < 10
+
+
+def test_a_run_of_a_newer_version_is_tried_again_as_often_as_stated() -> None:
+    assert RETRY_UNREADABLE_S == 10
+    assert "it is tried again ten seconds later" in RUNS
 
 
 def test_the_queue_has_the_pace_of_the_leases() -> None:

@@ -35,6 +35,14 @@ def clean() -> dict[str, str]:
     }
 
 
+def migrations_in(package: Path) -> set[str]:
+    """Return what `db upgrade` needs in the wheel, by the names it has there."""
+    files = (package / "storage/migrations").rglob("*.py")
+    found = {f"llm_agent_core/{path.relative_to(package).as_posix()}" for path in files}
+    assert any(re.search(r"/versions/\w+\.py$", name) for name in found)
+    return found
+
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an environment that holds the built wheel and what it asks for, and nothing of this checkout."""
@@ -47,6 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tops = {name.split("/")[0] for name in names}
     assert tops == {"llm_agent_core", wheel.name.split("-py3")[0] + ".dist-info"}
     assert {"llm_agent_core/py.typed", "llm_agent_core/tools/data/offline_index.tsv"} <= set(names)
+    assert migrations_in(ROOT / "app") <= set(names)
     run(UV, "venv", "--python", sys.executable, home / "venv", cwd=home)
     python = next(path for path in (home / "venv/bin/python", home / "venv/Scripts/python.exe") if path.exists())
     run(UV, "pip", "install", "--python", python, wheel, cwd=home)
@@ -81,6 +90,12 @@ def test_the_server_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None
     finally:
         process.kill()
         process.communicate(timeout=10)
+
+
+def test_the_tables_are_made_and_found_current_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    command = installed.with_name("llm-agent-core" + installed.suffix)
+    assert "before, there were none" in run(command, "db", "upgrade", cwd=tmp_path)
+    assert "this program's" in run(command, "db", "check", cwd=tmp_path)
 
 
 def test_the_command_runs_a_goal_from_the_wheel(installed: Path, tmp_path: Path) -> None:

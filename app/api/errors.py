@@ -32,6 +32,7 @@ STATUS: dict[type[AgentCoreError], HTTPStatus] = {
     errors.RunNotWaitingError: HTTPStatus.CONFLICT,
     errors.InvalidIdempotencyKeyError: HTTPStatus.BAD_REQUEST,
     errors.StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UnreadableRunError: HTTPStatus.INTERNAL_SERVER_ERROR,  # trying again is no use; the log says what it is
     # these are caught where they happen; one that gets here is a fault of this program
     errors.RunningLoopError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StepError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -52,7 +52,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     ),
     "invalid_request": (
         422,
-        f"The request breaks its schema, nests over {MAX_DEPTH} levels deep, or names an unknown tool.",
+        f"The request breaks a schema, nests over {MAX_DEPTH} levels deep, or names an unknown tool or parameter.",
     ),
     "invalid_run": (422, "The metadata or output holds what cannot be stored, or is too large."),
     "invalid_cursor": (422, "The cursor is none that a listing has given out."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 from fastapi import Header, Path, Query
@@ -24,13 +25,18 @@ def _known_form(run_id: str) -> str:
     return run_id.lower()
 
 
-def _whole(value: object) -> object:
-    """Return digits as a number. Pydantic would read much else as one ("1.0", "+1", " 1", "1_0")."""
-    if not isinstance(value, str):
-        return value
-    if not _WHOLE.fullmatch(value):
-        raise ValueError("It is no whole number.")
-    return int(value)
+def _whole(least: int, most: int) -> Callable[[object], object]:
+    """Return what reads digits as a number. Pydantic would read much else as one ("1.0", "+1", " 1", "1_0")."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        number = int(value) if _WHOLE.fullmatch(value) else -1
+        if not least <= number <= most:
+            raise ValueError(f"It is not a whole number from {least} to {most}.")
+        return number
+
+    return read
 
 
 def _flag(value: object) -> object:
@@ -43,10 +49,10 @@ def _flag(value: object) -> object:
 
 
 # the bounds stand before the reading, or else the OpenAPI document loses them
-_FromZero: TypeAlias = Annotated[int, Field(ge=0, le=MAX_NUMBER), BeforeValidator(_whole)]
-_FromOne: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NUMBER), BeforeValidator(_whole)]
-_To100: TypeAlias = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole)]
-_To1000: TypeAlias = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
+_FromZero: TypeAlias = Annotated[int, Field(ge=0, le=MAX_NUMBER), BeforeValidator(_whole(0, MAX_NUMBER))]
+_FromOne: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NUMBER), BeforeValidator(_whole(1, MAX_NUMBER))]
+_To100: TypeAlias = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole(1, 100))]
+_To1000: TypeAlias = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole(1, 1000))]
 
 RunId = Annotated[str, Path(description="As `run_id` says.", examples=[EXAMPLE_ID]), AfterValidator(_known_form)]
 StepNumber = Annotated[_FromOne, Path(description="The step in doubt.")]

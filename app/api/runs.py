@@ -14,7 +14,7 @@ from . import idempotency, sse, wire
 from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, problems
 from .parameters import After, Cursor, LastEventId, Limit, RunId, RunLimit, Status, StepNumber
 from .run_models import EventPage, Happened, Resolution, RunList, RunModel, RunSubmission, TraceModel
-from .strict import StrictRequest
+from .strict import StrictQueryRoute, StrictRequest
 
 PREFIX = "/api/v1/runs"
 JSON = "application/json"
@@ -28,6 +28,7 @@ STREAM_EXAMPLE = (
 
 def add_run_routes(app: FastAPI, runs: RunService, stopping: sse.Stopping, heartbeat_s: float) -> None:
     """Add the routes over the given service."""
+    app.router.route_class = StrictQueryRoute
     _add_writing(app, runs)
     _add_reading(app, runs)
     _add_following(app, runs, stopping, heartbeat_s)
@@ -64,7 +65,7 @@ def _add_writing(app: FastAPI, runs: RunService) -> None:
         responses={
             200: {"model": RunModel, "description": "The run has stopped."},
             202: {"model": RunModel, "description": "The run is stopping.", "headers": LOCATION},
-            **problems("run_not_found", "run_ended", "storage_unavailable"),
+            **problems("run_not_found", "run_ended", "invalid_request", "storage_unavailable"),
         },
     )
     async def cancel_run(run_id: RunId) -> Response:
@@ -106,7 +107,10 @@ def _add_reading(app: FastAPI, runs: RunService) -> None:
         PREFIX + "/{run_id}",
         summary="Read a run",
         response_model=None,
-        responses={200: {"model": RunModel}, **problems("run_not_found", "storage_unavailable")},
+        responses={
+            200: {"model": RunModel},
+            **problems("run_not_found", "invalid_request", "storage_unavailable"),
+        },
     )
     async def read_run(run_id: RunId) -> Response:
         """Return the run as it is now."""

@@ -159,6 +159,7 @@ class StrictRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
+                self.check_query(request)
                 if has_body:
                     request = StrictRequest(request.scope, request.receive)
                     await request.read()
@@ -170,3 +171,30 @@ class StrictRoute(APIRoute):
                 return errors.internal_fault()
 
         return handle
+
+    def check_query(self, request: Request) -> None:
+        """Take whatever a query holds besides the parameters that there are."""
+
+
+class StrictQueryRoute(StrictRoute):
+    """A route that also refuses parameters of a query which it does not know, or is given twice."""
+
+    def check_query(self, request: Request) -> None:
+        """Raise RequestValidationError if the query holds anything that would be passed over."""
+        if not request.scope["query_string"]:
+            return
+        known = [field.alias for field in self.dependant.query_params]
+        given = [name for name, _ in request.query_params.multi_items()]
+        problems = [
+            {"type": "value_error", "loc": ("query", name[:80]), "msg": _problem_of(name, known)}
+            for name in dict.fromkeys(given)
+            if name not in known or given.count(name) > 1
+        ]
+        if problems:
+            raise RequestValidationError(problems)
+
+
+def _problem_of(name: str, known: list[str]) -> str:
+    if name in known:
+        return "It is given more than once."
+    return f"There is no such parameter here. Known: {', '.join(known) or 'none'}."

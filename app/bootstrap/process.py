@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 
 from ..config import Settings
@@ -40,6 +41,9 @@ ENDING_S: Final = 4.0
 
 class Process:
     """Starts and stops everything that lives as long as the process.
+
+    `died` is set when one of its parts has ended by itself, which none of them should: whoever runs the process is
+    to stop it then, and to let it be started again.
 
     Args:
         executes: whether it takes runs from the queue.
@@ -77,17 +81,26 @@ class Process:
         self._consuming: asyncio.Task[object] | None = None
         self._pruning: asyncio.Future[Pruned] | None = None
         self._started = False
+        self._told_to_stop_at: float | None = None
+        self.died = asyncio.Event()
 
     async def start(self) -> None:
         """Open the database and begin, unless that has been done.
 
         Raises:
-            SetupError: it cannot be had; nothing is left open.
+            SetupError, StorageError: it cannot be had; nothing is left open.
         """
         if self._started:
             return
         self._lock = await asyncio.to_thread(connect, self._database, self._settings)
         self._started = True
+        try:
+            await self._begin()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def _begin(self) -> None:
         self._database.attach(self._writer)
         self._writer.start()
         if self._notifier is not None:
@@ -103,6 +116,12 @@ class Process:
             self._keep(self._again_and_again(LOOK_FOR_CANCELS_S, self._look_for_cancels))
             self._keep(self._scheduler.run_forever(self._submit))
             self._keep(self._again_and_again(PRUNE_S, self._prune))
+
+    def announce_stop(self, grace_s: float) -> None:
+        """Log that the process has been told to stop, and how long what is under way may take to end."""
+        if self._started:
+            self._told_to_stop_at = monotonic()
+            log.info("stopping", extra={"fields": {"runs": len(self._executor.held), "grace_s": grace_s}})
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """End everything, what others depend on last; once. Runs have `grace_s` to end the step they are in."""
@@ -127,12 +146,25 @@ class Process:
             await asyncio.wait([self._pruning], timeout=ENDING_S)
         if self._lock is not None:
             self._lock.release()
+        if self._told_to_stop_at is not None:
+            seconds = round(monotonic() - self._told_to_stop_at, 2)
+            log.info(
+                "stopped", extra={"fields": {"seconds": seconds, "not_handed_back": len(self._executor.held)}}
+            )
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task: asyncio.Task[object] = asyncio.create_task(work)
-        task.add_done_callback(_tell_of_its_end)
+        task.add_done_callback(self._note_its_end)
         self._tasks.append(task)
         return task
+
+    def _note_its_end(self, task: asyncio.Task[object]) -> None:
+        error = None if task.cancelled() else task.exception()
+        is_over = self._started and not task.cancelled()
+        if error is not None or is_over:
+            log.critical("a part of this process has died", exc_info=error)
+        if is_over:
+            self.died.set()
 
     async def _again_and_again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -162,8 +194,3 @@ class Process:
         pruning = asyncio.to_thread(prune, self._database, older_than_s=older_than_s, keep=keep or None)
         self._pruning = asyncio.ensure_future(pruning)
         await asyncio.shield(self._pruning)
-
-
-def _tell_of_its_end(task: asyncio.Task[object]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("a part of this process has died", exc_info=task.exception())

@@ -10,12 +10,13 @@ from uuid import uuid4
 
 from ..agent.core import Agent
 from ..config import Environment, ScheduledRun, Settings
-from ..errors import AgentCoreError, ToolModuleError
+from ..errors import AgentCoreError, CallerError, ConfigurationError, ToolModuleError
 from ..llm.interface import CompletionClient, LLMClient
 from ..runs.executor import Executor
 from ..runs.feed import EventFeed
-from ..runs.models import RunRequest
+from ..runs.models import DEFAULT_TENANT, RunKey, RunRequest
 from ..runs.notes import NoteService
+from ..runs.requests import new_run
 from ..runs.schedule import Schedule, Scheduler
 from ..runs.service import RunService
 from ..storage.notes import SqlNoteStore
@@ -83,7 +84,7 @@ class Services:
             feed=feed,
             runs=self.runs,
             notifier=notifier,
-            scheduler=Scheduler([_schedule(entry) for entry in settings.schedules]),
+            scheduler=Scheduler([_schedule(entry, self.agent) for entry in settings.schedules]),
             executes=executes,
         )
 
@@ -91,13 +92,24 @@ class Services:
         """Open the database and begin to work.
 
         Raises:
-            SetupError: the database cannot be had; nothing is left open.
+            SetupError, StorageError: the database cannot be had; nothing is left open.
         """
         await self._process.start()
 
+    @property
+    def died(self) -> asyncio.Event:
+        """Set when the process has lost a part of itself, and has to be stopped and started again."""
+        return self._process.died
+
+    def announce_stop(self, grace_s: float) -> None:
+        """Take note that the process has been told to end, once, before `stop`."""
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self._process.announce_stop(grace_s)
+
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Let steps end for `grace_s`, hand back what is unfinished, write what is to be written, close it all."""
-        self.stopping.set()
+        self.announce_stop(grace_s)
         await self._process.stop(grace_s)
 
 
@@ -111,7 +123,7 @@ def build_services(
 
     Raises:
         ToolModuleError: a module of TOOL_MODULES could not be imported.
-        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are.
+        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are, or a schedule names unknown tools.
         MissingExtraError: something needs packages that are not installed.
     """
     for name in settings.tool_modules:
@@ -119,7 +131,7 @@ def build_services(
     return Services(settings, llm_client=llm_client, executes=executes)
 
 
-def _schedule(entry: ScheduledRun) -> Schedule:
+def _schedule(entry: ScheduledRun, agent: Agent) -> Schedule:
     request = RunRequest(
         entry.goal,
         entry.context,
@@ -129,6 +141,11 @@ def _schedule(entry: ScheduledRun) -> Schedule:
         deadline_s=entry.deadline_s,
         metadata={"schedule": entry.name},
     )
+    try:  # what would be refused when its time comes
+        agent.opening(request.goal, request.context, request.tools, request.max_steps)
+        new_run(RunKey(DEFAULT_TENANT, ""), request)
+    except CallerError as error:
+        raise ConfigurationError(f"SCHEDULES, {entry.name[:80]!r}: {error}") from error
     return Schedule(entry.name, entry.cron, request)
 
 

@@ -30,6 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        said = _what_the_database_says(error)
+        if said is None:
+            raise
+        complain(f"The database cannot be used: {said}. It may be damaged; then a backup has to be restored.")
+        return 2
+
+
+def _what_the_database_says(error: Exception) -> str | None:
+    """Return in one line what the database refuses, or that it holds what no program has written; else None."""
+    import msgspec
+    from sqlalchemy.exc import DBAPIError
+
+    from ..storage.failures import one_line
+
+    if isinstance(error, DBAPIError | UnicodeError | OverflowError | msgspec.DecodeError):
+        return one_line(error).rstrip(".")
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -65,13 +65,15 @@ def _serve(options: argparse.Namespace) -> int:
     config.load()  # builds the app: what is wrong with it is said before anything listens
     with _listen(host, port) as listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        runner.run(_until_told_to_stop(config, listener, _greeting(settings, address)))
-    return 0
+        died = runner.run(_until_told_to_stop(config, listener, _greeting(settings, address)))
+    return 1 if died else 0
 
 
-async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, greeting: str) -> None:
-    """Open the database, which may refuse, and only then serve."""
+async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, greeting: str) -> bool:
+    """Open the database, which may refuse, and only then serve; return whether a part of the process died."""
     import uvicorn
+
+    from ..bootstrap.process import GRACE_S
 
     services: Services = config.loaded_app.state.services
     loop = asyncio.get_running_loop()
@@ -80,15 +82,26 @@ async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, g
         """Tells the streams that they are to end, for which it would wait otherwise."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(services.stopping.set)
+            loop.call_soon_threadsafe(services.announce_stop, REQUESTS_S + GRACE_S)
             super().handle_exit(sig, frame)
 
+    server = Server(config)
+
+    async def end_with_its_parts() -> None:
+        await services.died.wait()
+        services.announce_stop(REQUESTS_S + GRACE_S)
+        server.should_exit = True
+
     await services.start()
+    services.log.install()  # not sooner: the greeting is its first line
+    watching = asyncio.create_task(end_with_its_parts())
     try:
         print(greeting, file=sys.stderr, flush=True)  # noqa: T201
-        await Server(config).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
+        watching.cancel()
         await services.stop()
+    return services.died.is_set()
 
 
 def _greeting(settings: Settings, address: str) -> str:

@@ -32,7 +32,7 @@ def lines_of(stored: StoredEvent) -> Iterator[str]:
     """Yield what an event adds to the steps that are shown; most add nothing."""
     try:
         event = read(stored).event
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         yield printable(f"event {stored.seq}  cannot be read by this version: {error}")
     else:
         line = _line(event)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
+from ..agent.events import RunFinished, ToolCompleted
 from ..runs.bundle import Bundle
 from ..runs.chain import ChainCheck, Fault, Head
-from ..runs.models import Run, RunKey
+from ..runs.codec import read
+from ..runs.models import UNFINISHED, Run, RunKey, StoredEvent
 from ..runs.ports import RunStore
 from .journal import find, stored_events
 from .terminal import printable, stamp
@@ -53,6 +57,46 @@ class Finding(Struct, frozen=True):
         return json.dumps({"run_id": self.run_id, **said})
 
 
+class Told:
+    """What events that are in order tell of their run, to be compared with what stands beside them."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._steps = 0
+        self._ending: str | None = None
+        self._is_understood = True
+
+    def noted(self, events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
+        """Yield the events, and note each when the next one is asked for."""
+        for event in events:
+            yield event
+            self.note(event)
+
+    def note(self, stored: StoredEvent) -> None:
+        """Take the next event; after one of a newer program nothing is compared any more."""
+        self._seq = stored.seq
+        try:
+            event = read(stored).event
+        except msgspec.DecodeError:
+            self._is_understood = False
+        else:
+            self._steps += isinstance(event, ToolCompleted)
+            self._ending = event.status if isinstance(event, RunFinished) else None
+
+    def contradiction(self, status: str, steps: int | None = None) -> Fault | None:
+        """Return how the status, and the number of steps, contradict the events."""
+        if not self._is_understood:
+            return None
+        if status not in (UNFINISHED if self._ending is None else (self._ending,)):
+            does = "does not end the run" if self._ending is None else f"ends the run as {self._ending[:20]}"
+            return Fault(self._seq, f"it {does}, and beside the events stands {status[:20]}")
+        if steps not in (None, self._steps):
+            return Fault(
+                self._seq, f"with it the run has {self._steps} steps, and beside the events stands {steps}"
+            )
+        return None
+
+
 def verify_file(path: Path, head: bytes | None) -> Finding:
     """Check an exported run.
 
@@ -61,7 +105,8 @@ def verify_file(path: Path, head: bytes | None) -> Finding:
     """
     bundle = Bundle(path)
     check = _check(bundle.header.run_id, bundle.header.head, head)
-    fault = check.take_all(bundle.events())
+    told = Told()
+    fault = check.take_all(told.noted(bundle.events())) or told.contradiction(bundle.header.status)
     return Finding(bundle.header.run_id, check.seq, check.hash, fault)
 
 
@@ -82,11 +127,13 @@ async def verify_run(store: RunStore, run_id: str, head: bytes | None) -> Findin
 
 
 async def _first_fault(store: RunStore, run: Run, check: ChainCheck) -> Fault | None:
+    told = Told()
     async for event in stored_events(store, run):
         fault = check.take(event)
         if fault:
             return fault
-    return check.end() or await _beyond(store, run)
+        told.note(event)
+    return check.end() or await _beyond(store, run) or told.contradiction(run.status, run.steps)
 
 
 async def _beyond(store: RunStore, run: Run) -> Fault | None:

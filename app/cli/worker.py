@@ -41,27 +41,32 @@ def _worker(options: argparse.Namespace) -> int:
             "its runs itself."
         )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_work(settings))
-    return 0
+        died = runner.run(_work(settings))
+    return 1 if died else 0
 
 
-async def _work(settings: Settings) -> None:
-    """Carry out runs until the process is told to end; then hand back what is unfinished."""
+async def _work(settings: Settings) -> bool:
+    """Carry out runs until told to end, or until a part of the process dies (True); hand back what is left."""
     from ..bootstrap import build_services
     from ..bootstrap.tuning import tuned
 
     services = build_services(settings, executes=True)
     services.log.install()
+    loop = asyncio.get_running_loop()
     told_to_end = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
+        loop.add_signal_handler(number, told_to_end.set)
+    reasons = [loop.create_task(reason.wait()) for reason in (told_to_end, services.died)]
     await services.start()
     try:
         print("llm-agent-core worker: waiting for runs. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
         with tuned():
-            await told_to_end.wait()
+            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for reason in reasons:
+            reason.cancel()
         await services.stop(GRACE_S)
+    return services.died.is_set()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
+
+import msgspec
 
 from ..agent.core import Agent
 from ..agent.endings import Limits, out_of_time
 from ..agent.events import RunFinished, RunStarted
 from ..agent.state import AgentState
-from ..errors import StorageUnavailableError
-from .codec import read_all
+from ..errors import UnreadableRunError
+from .folding import folded
 from .held import Ended, HeldRun, OnFinished, Stop
 from .journal import DurableJournal
 from .models import Claim, NewRun, RunKey
 from .ports import RunStore, UnitWriter
 
+log = logging.getLogger(__name__)
+
 MAX_CLAIMS: Final = 3
 """How often in a row a run may be taken up, and its process die without another step, before it is given up."""
-
-PAGE: Final = 500
 
 EVENTS_A_TURN: Final = 100
 """After how many events a run that never had to wait lets others have the event loop."""
@@ -71,20 +74,18 @@ class Driver:
 
         Raises:
             StorageError: as for `begin`.
-            msgspec.DecodeError: another version of this program has written it.
+            UnreadableRunError: its events are damaged; when it has been taken up too often, it is ended instead.
+            msgspec.DecodeError: a newer version of this program has written it.
         """
-        held = await self.take(claim)
         if claim.cancel_requested:
-            return await self._cancelled(held)
+            return await self.end_cancelled(claim)
         if claim.claims > MAX_CLAIMS:
-            held.note_interruption("The process that ran the tool died.", for_good=True)
-            return await held.end(_poison(claim.claims - 1))
-        return await self._drive(held)
+            return await self._give_up(claim)
+        return await self._drive(await self.take(claim))
 
     async def take(self, claim: Claim) -> HeldRun:
-        """Return a claimed run as it stands, for whoever has something to say about it."""
-        journal = DurableJournal(self._writer, claim, self._clock, lambda: self._interrupt(claim.key))
-        return self._held_run(journal, await self._fold(claim), claim.seconds_left)
+        """Return a claimed run as it stands, for whoever has a say in it; raises what `folded` does."""
+        return self._held_run(self._journal(claim), await folded(self._store, claim), claim.seconds_left)
 
     async def give_back(self, held: HeldRun) -> Ended:
         """Hand a run back; if it was to be cancelled just then, end it."""
@@ -96,8 +97,9 @@ class Driver:
         return ended
 
     async def end_cancelled(self, claim: Claim) -> Ended:
-        """End a run that nobody was driving."""
-        return await self._cancelled(await self.take(claim))
+        """End a run that nobody was driving, whether or not it can be read."""
+        held, _ = await self._take_to_end(claim)
+        return await self._cancelled(held)
 
     async def end_if_due(self, key: RunKey) -> None:
         """End a run that waits for a person if its deadline has passed, or it was to be cancelled all the same."""
@@ -106,11 +108,13 @@ class Driver:
             return
         claim = await self._store.claim(key, self.guest, statuses=("waiting",))
         if isinstance(claim, Claim):
-            held = await self.take(claim)
             if claim.seconds_left is not None and claim.seconds_left <= 0:
+                held, _ = await self._take_to_end(claim)
                 await held.end(out_of_time(Limits(by_deadline=True)))
+            elif claim.cancel_requested:
+                await self.end_cancelled(claim)
             else:
-                await self.give_back(held)
+                await self.give_back(await self.take(claim))
 
     def cancel(self, key: RunKey) -> None:
         """Stop a run at the tool in flight, or as soon as it is driven."""
@@ -136,17 +140,25 @@ class Driver:
         if held is not None:
             held.interrupt(Stop.CANCEL)
 
-    async def _fold(self, claim: Claim) -> AgentState:
-        state = AgentState()
-        seq = 0
-        while seq < claim.head_seq:
-            page = await self._store.events(claim.key, seq, PAGE)
-            if not page:
-                raise StorageUnavailableError(f"Events of the run {claim.key.run_id} are missing after {seq}.")
-            for event in read_all(page):
-                state.apply(event)
-            seq = page[-1].seq
-        return state
+    async def _give_up(self, claim: Claim) -> Ended:
+        held, error = await self._take_to_end(claim)
+        held.note_interruption("The process that ran the tool died.", for_good=True)
+        is_damaged = isinstance(error, UnreadableRunError)
+        return await held.end(_UNREADABLE if is_damaged else _poison(claim.claims - 1))
+
+    async def _take_to_end(self, claim: Claim) -> tuple[HeldRun, Exception | None]:
+        """Take a run that is to be ended; if it cannot be read, its head will do, and the error comes with it."""
+        error: Exception | None = None
+        if claim.claims <= MAX_CLAIMS + 1:  # beyond that, it may be the reading that processes die of
+            try:
+                return await self.take(claim), None
+            except (UnreadableRunError, msgspec.DecodeError) as unread:
+                error = unread
+        log.warning("run %s is ended without having been read: %s", claim.key.run_id, error or "it is poison")
+        return self._held_run(self._journal(claim), AgentState(), None), error
+
+    def _journal(self, claim: Claim) -> DurableJournal:
+        return DurableJournal(self._writer, claim, self._clock, lambda: self._interrupt(claim.key))
 
     def _held_run(self, journal: DurableJournal, state: AgentState, seconds: float | None) -> HeldRun:
         loop = self._agent.loop(state, journal, journal.key.run_id, seconds)
@@ -209,3 +221,10 @@ def _poison(times: int) -> RunFinished:
         f"Given up: the process that carried out this run died {times} times in a row without another step.",
         "poison",
     )
+
+
+_UNREADABLE: Final = RunFinished(
+    "error",
+    "Given up: stored events of this run are damaged or missing. Whether a call was under way is not known.",
+    "unreadable",
+)

@@ -27,7 +27,9 @@ def new_run(key: RunKey, request: RunRequest) -> NewRun:
     if request.max_steps is not None and not 1 <= request.max_steps <= MAX_STEPS:
         raise InvalidRunError(f"max_steps is {request.max_steps}; it is 1 to {MAX_STEPS}.")
     if request.deadline_s is not None and not 0 < request.deadline_s <= MAX_DEADLINE_S:
-        raise InvalidRunError(f"deadline_s is {request.deadline_s}; it is above 0 and at most {MAX_DEADLINE_S:g}.")
+        raise InvalidRunError(
+            f"deadline_s is {request.deadline_s}; it is above 0 and at most {MAX_DEADLINE_S:.0f}."
+        )
     if request.not_before is not None and request.not_before.tzinfo is None:
         raise InvalidRunError("not_before needs an offset from UTC, such as 2026-11-22T09:30:00Z.")
     metadata = request.metadata

@@ -79,7 +79,7 @@ class Scheduler:
         for schedule in self._schedules:
             _check(schedule, now())
             if schedule.name in names:
-                raise ConfigurationError(f"Schedule {schedule.name!r}: there are two of this name.")
+                raise ConfigurationError(f"SCHEDULES, {schedule.name!r}: there are two of this name.")
             names.add(schedule.name)
 
     async def run_forever(self, submit: Submit) -> NoReturn:
@@ -144,7 +144,7 @@ def _key(schedule: Schedule, at: datetime) -> IdempotencyKey:
 
 
 def _check(schedule: Schedule, now: datetime) -> None:
-    where = f"Schedule {schedule.name!r}:"
+    where = f"SCHEDULES, {schedule.name[:80]!r}:"
     if not NAME.fullmatch(schedule.name):
         raise ConfigurationError(f"{where} its name has to match {NAME.pattern}.")
     if len(schedule.cron.split()) != 5:

@@ -20,6 +20,7 @@ from app.runs.ids import new_run_id
 from app.runs.models import FinishedRun, RunRequest
 
 RUNS = "/api/v1/runs"
+ID = "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d"
 FIELDS = [
     *("run_id", "status", "goal", "context", "output", "reason", "steps", "events", "head_hash", "priority"),
     *("max_steps", "metadata", "created_at", "started_at", "finished_at", "not_before", "deadline_at"),
@@ -165,6 +166,53 @@ def test_runs_are_listed_by_status(alone: TestClient, service: FakeRunService) -
 )
 def test_a_bad_question_is_refused(alone: TestClient, query: str) -> None:
     assert_problem(alone.get(f"{RUNS}?{query}"), 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("path", "bounds"),
+    [
+        ("?limit=101", "from 1 to 100."),
+        ("?limit=0", "from 1 to 100."),
+        ("?limit=-1", "from 1 to 100."),
+        ("?limit=ten", "from 1 to 100."),
+        (f"/{ID}/trace?limit=1001", "from 1 to 1000."),
+        (f"/{ID}/events?after=-1", "from 0 to 9007199254740991."),
+        (f"/{ID}/events?after=" + "9" * 20, "from 0 to 9007199254740991."),
+    ],
+)
+def test_a_number_out_of_range_is_told_its_range(alone: TestClient, path: str, bounds: str) -> None:
+    response = alone.get(RUNS + path)
+    assert_problem(response, 422, "invalid_request")
+    assert response.json()["errors"][0]["message"] == f"It is not a whole number {bounds}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("GET", "", "status, limit, cursor"),
+        ("POST", "", "none"),
+        ("GET", f"/{ID}", "none"),
+        ("GET", f"/{ID}/trace", "after, limit"),
+        ("GET", f"/{ID}/events", "after, limit"),
+        ("POST", f"/{ID}/cancel", "none"),
+        ("POST", f"/{ID}/steps/1/resolve", "none"),
+    ],
+)
+def test_a_parameter_that_is_not_known_is_refused_with_those_that_are(
+    alone: TestClient, service: FakeRunService, method: str, path: str, known: str
+) -> None:
+    run_id = service.started()
+    response = alone.request(method, RUNS + path.replace(ID, run_id) + "?statsu=queued", json={"goal": "x"})
+    assert_problem(response, 422, "invalid_request")
+    assert response.json()["errors"] == [
+        {"field": "statsu", "message": f"There is no such parameter here. Known: {known}."}
+    ]
+    assert [run.status for run in service.store.runs.values()] == ["queued"]
+
+
+def test_a_parameter_that_is_given_twice_is_refused(alone: TestClient) -> None:
+    response = alone.get(f"{RUNS}?status=queued&status=running&limit=1")
+    assert response.json()["errors"] == [{"field": "status", "message": "It is given more than once."}]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "1_a%00", "%27 OR 1=1", "1" * 5000])

@@ -12,6 +12,8 @@ import pytest
 from durable_runs import House, nothing_is_held, of, until
 from fakes import FakeTool, answer, call, calls, kinds
 from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DatabaseError
+from stored_runs import add_events
 
 import app.timelimit as timelimit
 from app.agent.core import Agent
@@ -20,16 +22,17 @@ from app.agent.events import (
     ModelRequested,
     RunFinished,
     RunStarted,
+    Step,
     ToolCompleted,
     ToolIntended,
     ToolInterrupted,
 )
-from app.errors import FencedError, StorageUnavailableError
+from app.errors import FencedError, StorageUnavailableError, UnreadableRunError
 from app.jsonvalue import JsonObject
 from app.llm.interface import LLMRequest, LLMResponse, ToolMessage
 from app.runs import executor as executor_module
 from app.runs.capping import seal
-from app.runs.chain import GENESIS
+from app.runs.chain import GENESIS, link
 from app.runs.executor import RETRY_HELD_S, RETRY_STORAGE_S, RETRY_UNREADABLE_S, Executor
 from app.runs.held import HeldRun, Stop
 from app.runs.models import Claim, NewRun, Refusal, RunKey, StoredEvent
@@ -215,7 +218,7 @@ async def test_a_run_goes_on_with_what_it_was_given_however_large_the_numbers(da
 
 
 async def test_a_long_run_is_read_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.runs.driver.PAGE", 3)
+    monkeypatch.setattr("app.runs.folding.PAGE", 3)
     stored = await whole_run(database)
     async with House(database, Agent(Plan(EVERY, REST), Ledger().tools)) as house:
         key = await house.crashed(KEY, stored[:-1], "again")
@@ -312,12 +315,140 @@ async def test_what_this_version_cannot_read_is_left_to_one_that_can(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with House(database, Agent(Plan(), [])) as house:
-        newer = StoredEvent(1, '{"v":2,"something":"else"}', bytes(32), b"h" * 32)
+        body = '{"v":2,"something":"else"}'
+        newer = StoredEvent(1, body, GENESIS, link(GENESIS, body.encode()))
         await house.store.create(NewRun(KEY), [newer], None, None)
         for _ in range(5):
             assert await house.execute(KEY) == RETRY_UNREADABLE_S
         assert (house.value(KEY, "status"), house.value(KEY, "claims")) == ("queued", 0)
         assert "cannot be read by this version" in caplog.text
+        assert (await house.service.cancel(KEY.run_id)).status == "cancelled"
+        assert len(await house.stored(KEY)) == 2
+
+
+async def test_what_processes_died_of_is_given_up_whatever_version_has_written_it(database: Database) -> None:
+    async with House(database, Agent(Plan(), [])) as house:
+        body = '{"v":2,"something":"else"}'
+        newer = StoredEvent(1, body, GENESIS, link(GENESIS, body.encode()))
+        await house.store.create(NewRun(KEY, owner="dead"), [newer], None, None)
+        house.change(KEY, claims=3)
+        assert await house.execute(KEY) is None
+        assert (await house.run(KEY)).reason == "poison"
+
+
+# runs whose events are damaged
+
+
+async def damaged(house: House, how: str, *, owner: str | None = "dead", **values: Any) -> RunKey:
+    """Return a run that a process has left behind, and whose stored events are not what they were."""
+    await start(house)
+    stored = await house.stored(KEY)
+    if how == "missing":
+        return await house.crashed(KEY, [stored[0], *stored[2:4]], "hurt", owner=owner, head_seq=4, **values)
+    if how == "cut off":
+        return await house.crashed(KEY, stored[:2], "hurt", owner=owner, head_seq=3, **values)
+    second = stored[1]
+    body = {
+        "no JSON": "\x7f",
+        "another type": second.body.replace("model.requested", "model.xequested"),
+        "another meaning": second.body.replace('"turn":1', '"turn":2'),
+    }.get(how)
+    assert body != second.body
+    if body is None:
+        third = seal(KEY.run_id, 3, second.hash, datetime(2026, 1, 1, tzinfo=UTC), LOST)[1]
+        return await house.crashed(KEY, [*stored[:2], third], "hurt", owner=owner, **values)
+    key = await house.crashed(KEY, stored[:1], "hurt", owner=owner, head_seq=2, **values)
+    changed = StoredEvent(2, body, second.prev_hash, second.hash)
+    house.database.transact_now(lambda connection: add_events(connection, key, [changed]))
+    return key
+
+
+LOST = ToolCompleted(Step(1, "probe", {}, {}, None, datetime(2026, 1, 1, tzinfo=UTC)))
+
+DAMAGES = ["missing", "cut off", "no JSON", "another type", "another meaning", "out of place"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_run_whose_events_are_damaged_is_given_up_unread(database: Database, how: str) -> None:
+    async with House(database, Agent(Plan(EVERY), Ledger().tools)) as house:
+        key = await damaged(house, how, claims=0)
+        for _ in range(3):
+            with pytest.raises(UnreadableRunError):
+                await house.execute(key)
+            assert (await house.run(key)).status == "running"
+            assert nothing_is_held(house)
+        head = await house.run(key)
+        assert await house.execute(key) is None
+        run = await house.run(key)
+        assert (run.status, run.reason, run.events) == ("error", "unreadable", head.events + 1)
+        last = (await house.stored(key))[-1]
+        assert (last.seq, last.prev_hash, last.hash) == (run.events, head.head_hash, run.head_hash)
+
+
+@pytest.mark.parametrize("status", ["queued", "waiting", "running"])
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_run_whose_events_are_damaged_can_be_cancelled(database: Database, how: str, status: str) -> None:
+    async with House(database, Agent(Plan(EVERY), Ledger().tools)) as house:
+        key = await damaged(house, how, owner="dead" if status == "running" else None)
+        house.change(key, status=status)
+        run = await house.service.cancel(key.run_id, tenant=key.tenant)
+        assert (run.status, run.reason) == ("cancelled", "cancelled")
+
+
+async def test_a_damaged_run_that_waits_for_a_person_ends_at_its_deadline(database: Database) -> None:
+    async with House(database, Agent(Plan(EVERY), Ledger().tools)) as house:
+        key = await damaged(house, "no JSON", owner=None)
+        house.change(key, status="waiting", deadline_at=1)
+        assert await house.execute(key) is None
+        run = await house.run(key)
+        assert (run.status, run.reason) == ("error", "deadline")
+
+
+async def test_a_run_whose_reading_kills_processes_is_given_up_unread(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object) -> object:
+        raise AssertionError("it was read")
+
+    async with House(database, Agent(Plan(), [])) as house:
+        await begun(house)
+        house.change(KEY, claims=4)
+        monkeypatch.setattr("app.runs.driver.folded", die)
+        assert await house.execute(KEY) is None
+        assert (await house.run(KEY)).reason == "poison"
+
+
+async def test_a_database_that_cannot_read_a_run_does_not_keep_it_for_ever(database: Database) -> None:
+    async with House(database, Agent(Plan(), [])) as house:
+        key = await house.submit()
+        events = house.store.events
+
+        async def fail(*_: object) -> list[StoredEvent]:
+            raise DatabaseError("SELECT", {}, Exception("database disk image is malformed"))
+
+        house.store.events = fail  # type: ignore[method-assign, assignment]
+        for _ in range(3):
+            with pytest.raises(UnreadableRunError):
+                await house.execute(key)
+        assert await house.execute(key) is None
+        house.store.events = events  # type: ignore[method-assign]
+        assert (await house.run(key)).reason == "unreadable"
+
+
+async def test_a_database_that_is_away_does_not_make_a_run_unreadable(database: Database) -> None:
+    async with House(database, Agent(Plan(), [])) as house:
+        key = await house.submit()
+        house.change(key, claims=3)
+        events = house.store.events
+
+        async def fail(*_: object) -> list[StoredEvent]:
+            raise StorageUnavailableError("away")
+
+        house.store.events = fail  # type: ignore[method-assign, assignment]
+        assert await house.execute(key) == RETRY_STORAGE_S
+        house.store.events = events  # type: ignore[method-assign]
+        assert (await house.run(key)).status == "running"
+        house.change(key, status="queued", owner=None)
 
 
 # runs that kill their process

@@ -268,7 +268,7 @@ async def test_a_submission_that_hangs_is_given_up(
     ],
 )
 def test_times_that_are_none_are_refused_by_name(cron: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^Schedule 'daily': its times "):
+    with pytest.raises(ConfigurationError, match=r"^SCHEDULES, 'daily': its times "):
         Scheduler([schedule(cron)])
 
 
