@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from ..errors import InvalidContextError, InvalidGoalError, RunningLoopError, UnknownToolError
 from ..jsonvalue import is_blank, text_problem
@@ -28,9 +29,8 @@ MAX_KEPT_TOOLBOXES = 64
 """How many selections of tools an agent keeps prepared; callers name few different ones."""
 
 
-def utc_now() -> datetime:
-    """Return the time now, in UTC."""
-    return datetime.now(UTC)
+utc_now: Callable[[], datetime] = partial(datetime.now, UTC)
+"""Returns the time now, in UTC; not a function of ours, since it is called for every event."""
 
 
 class Agent:
@@ -58,7 +58,9 @@ class Agent:
         if max_steps < 1 or max_seconds <= 0:
             raise ValueError("max_steps and max_seconds must be positive.")
         self._client = MockLLMClient() if llm_client is None else llm_client
-        lift(self._client)  # an object that is no client is refused here, not in the first run
+        lifted = lift(self._client)  # an object that is no client is refused here, not in the first run
+        # what needs no lifting serves all runs; what does has a conversation for each
+        self._completing = lifted if lifted is self._client else None
         self._is_paid = getattr(self._client, "is_free", False) is not True
         self._source = _source(tools)
         self._limits = Limits(max_steps, max_seconds)
@@ -153,7 +155,7 @@ class Agent:
         if opening is not None:
             state.apply(journal.append(opening))
         toolbox = self._toolbox_of(state)
-        planner = Planner(lift(self._client), toolbox.specs)
+        planner = Planner(self._completing or lift(self._client), toolbox.specs)
         return Loop(
             state,
             journal,

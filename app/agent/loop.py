@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
+from secrets import token_hex
 from time import monotonic
-from uuid import uuid4
 
 from ..errors import (
     ModelFailedError,
@@ -272,9 +272,8 @@ class Loop:
 
     def _context(self) -> ToolCallContext:
         if self._run_id is None:
-            self._run_id = str(uuid4())
-        step = len(self._state.steps) + 1
-        return ToolCallContext(self._run_id, step, self._state.attempts + 1, f"{self._run_id}:{step}")
+            self._run_id = token_hex(16)
+        return ToolCallContext(self._run_id, len(self._state.steps) + 1, self._state.attempts + 1)
 
     def _interrupted(self, tool: PreparedTool, error: StepError) -> ToolInterrupted | None:
         """Return the event of a call that was broken off; None if it ended, or nobody can be waited for."""

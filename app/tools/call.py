@@ -18,7 +18,10 @@ class ToolCallContext(Struct, frozen=True):
     run_id: str
     step: int
     attempt: int
-    idempotency_key: str
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.run_id}:{self.step}"
 
 
 _current: ContextVar[ToolCallContext] = ContextVar("current_call")

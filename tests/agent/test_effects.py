@@ -453,7 +453,8 @@ async def test_a_tool_can_ask_which_call_it_is_in(how: str, effect: Effect) -> N
     chosen: Any = {"async": run_async, "a task of its own": run_in_task}.get(how, run)
     replies = (calls(("probe", {}), ("probe", {})), answer())
     await Kept(FakeTool(chosen, effect=effect, quick=how == "quick"), replies=replies).run()
-    assert seen == [ToolCallContext("run-1", 1, 1, "run-1:1"), ToolCallContext("run-1", 2, 1, "run-1:2")]
+    assert seen == [ToolCallContext("run-1", 1, 1), ToolCallContext("run-1", 2, 1)]
+    assert [call.idempotency_key for call in seen] == ["run-1:1", "run-1:2"]
 
 
 async def test_outside_of_a_tool_there_is_no_call() -> None:
@@ -494,7 +495,7 @@ async def test_an_abandoned_thread_still_knows_its_own_call() -> None:
     await Kept(FakeTool(run, effect="read", timeout_s=0.02), replies=replies).run()
     release.set()
     assert await asyncio.to_thread(told.wait, 10)
-    assert seen == [ToolCallContext("run-1", 1, 1, "run-1:1")]
+    assert seen == [ToolCallContext("run-1", 1, 1)]
 
 
 # limits
