@@ -143,7 +143,7 @@ class Pricing(Protocol):
 class ModelCard(Struct, frozen=True):
     """What is known of a model before it is asked. None is unknown.
 
-    `name` is the one it goes by in settings and traces, such as `anthropic:claude-sonnet-4-5`; `context_tokens` is
+    `name` is the one it goes by in settings and traces, such as `anthropic:claude-sonnet-5`; `context_tokens` is
     how many tokens a request and its answer may have together, `max_output_tokens` how many the answer.
     """
 
