@@ -170,16 +170,17 @@ class Agent:
 
     def _toolbox_of(self, state: AgentState) -> Toolbox:
         """Return the run's tools; a tool that has gone since the run started is simply not there."""
+        names = state.opening.tools
         available = self._source.snapshot()
         of, toolboxes = self._toolboxes
         if of is not available:
             toolboxes = {}
             self._toolboxes = available, toolboxes
-        toolbox = toolboxes.get(state.tools)
+        toolbox = toolboxes.get(names)
         if toolbox is None:
-            toolbox = Toolbox({name: available[name] for name in state.tools if name in available})
+            toolbox = Toolbox({name: available[name] for name in names if name in available})
             if len(toolboxes) < MAX_KEPT_TOOLBOXES:
-                toolboxes[state.tools] = toolbox
+                toolboxes[names] = toolbox
         return toolbox
 
 

@@ -29,22 +29,56 @@ class Step(Struct, frozen=True):
 
 
 class RunStarted(Struct, frozen=True, tag="run.started"):
-    """The run's goal, its context, the names of the tools in its snapshot, and its own limit if it has one."""
+    """The run's goal, its context, the names of the tools in its snapshot, and what it asks for itself.
+
+    `model` is the name of the one it wants; `max_tokens` and `max_cost` (nano-dollars) are its budget;
+    `output_schema` is what its output has to satisfy as JSON.
+    """
 
     goal: str
     context: str | None
     tools: tuple[str, ...]
     max_steps: int | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    max_cost: int | None = None
+    output_schema: JsonObject | None = None
 
 
-class ModelRequested(Struct, frozen=True, tag="model.requested"):
-    """The model is about to be asked for the `turn`-th time; from here on the call may have been paid."""
+class Reserved(Struct, frozen=True):
+    """What a call of a model may take at most, of a run's budget: tokens, and nano-dollars if they are counted."""
+
+    tokens: int
+    cost: int | None = None
+
+
+class ModelRequested(Struct, frozen=True, tag="model.requested", omit_defaults=True):
+    """A model is about to be asked for the `turn`-th decision; from here on the call may have been paid.
+
+    `model` is its name, as settings have it; `reserved` is taken out of the budget until it is known what was used.
+    """
 
     turn: int
+    model: str | None = None
+    reserved: Reserved | None = None
+
+
+class ModelFailed(Struct, frozen=True, tag="model.failed"):
+    """Asking the model came to nothing. What was reserved for it stays spent if it may have been paid."""
+
+    turn: int
+    model: str | None
+    code: str
+    reason: str
+    may_be_paid: bool
+    retry_after_s: float | None = None
 
 
 class ModelDecided(Struct, frozen=True, tag="model.decided"):
-    """The model's checked decision: calls to make, or the answer in `content`."""
+    """The model's checked decision: calls to make, or the answer in `content`.
+
+    `model` is the one that answered, as the provider names it; `cost` is in nano-dollars, None if unknown.
+    """
 
     turn: int
     content: str
@@ -52,6 +86,8 @@ class ModelDecided(Struct, frozen=True, tag="model.decided"):
     declined: bool = False
     model: str | None = None
     usage: Usage | None = None
+    cost: int | None = None
+    finish_reason: str | None = None
 
 
 class ModelRejected(Struct, frozen=True, tag="model.rejected"):
@@ -60,6 +96,13 @@ class ModelRejected(Struct, frozen=True, tag="model.rejected"):
     turn: int
     problem: str
     usage: Usage | None = None
+    cost: int | None = None
+
+
+class ContextCompacted(Struct, frozen=True, tag="context.compacted"):
+    """The run has outgrown the model's window: from now on it is shown only the digests of these steps' results."""
+
+    steps: tuple[int, ...]
 
 
 class ToolIntended(Struct, frozen=True, tag="tool.intended"):
@@ -112,8 +155,10 @@ class RunFinished(Struct, frozen=True, tag="run.finished"):
 Event: TypeAlias = (
     RunStarted
     | ModelRequested
+    | ModelFailed
     | ModelDecided
     | ModelRejected
+    | ContextCompacted
     | ToolIntended
     | ToolCompleted
     | ToolInterrupted

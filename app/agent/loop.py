@@ -87,7 +87,7 @@ class Loop:
         self._planner = planner
         self._toolbox = toolbox
         self._limits = limits
-        self._max_steps = state.max_steps or limits.max_steps
+        self._max_steps = state.opening.max_steps or limits.max_steps
         self._clock = clock
         self._run_id = run_id
         self._waits = waits
@@ -136,7 +136,7 @@ class Loop:
             return await self._go_on_with(state.intended, seconds)
         if seconds <= 0:
             return await self._finish(out_of_time(self._limits))
-        if state.asked:
+        if state.asked is not None:
             return await self._decide(seconds)
         if state.pending:
             if len(state.steps) >= self._max_steps:

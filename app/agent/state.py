@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
-from ..llm.interface import AssistantMessage, CorrectionMessage, Message, ToolCall, ToolMessage, UserMessage
+from ..llm.interface import (
+    AssistantMessage,
+    CorrectionMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
+from .context import digested
 from .events import (
+    ContextCompacted,
     Event,
     ModelDecided,
+    ModelFailed,
     ModelRejected,
     ModelRequested,
     RunFinished,
@@ -20,6 +31,10 @@ from .events import (
     ToolInterrupted,
     ToolResolved,
 )
+from .spending import Spending
+
+
+_NOTHING_YET: Final = RunStarted("", None, ())
 
 
 class AgentState:
@@ -29,24 +44,25 @@ class AgentState:
     """
 
     __slots__ = (
+        "answering",
         "asked",
         "attempts",
         "corrections",
         "doubt",
+        "failures",
         "intended",
-        "max_steps",
         "messages",
+        "opening",
         "pending",
         "resolved",
         "result",
+        "spending",
         "steps",
-        "tools",
         "turns",
     )
 
     def __init__(self) -> None:
-        self.tools: tuple[str, ...] = ()
-        self.max_steps: int | None = None
+        self.opening = _NOTHING_YET
         self.messages: list[Message] = []
         self.steps: list[Step] = []
         self.pending: deque[ToolCall] = deque()
@@ -54,9 +70,12 @@ class AgentState:
         self.attempts = 0
         self.doubt: ToolInterrupted | None = None
         self.resolved: ToolResolved | None = None
-        self.asked = False
+        self.asked: ModelRequested | None = None
+        self.answering: str | None = None
+        self.failures: list[ModelFailed] = []
         self.turns = 0
         self.corrections = 0
+        self.spending = Spending()
         self.result: RunFinished | None = None
 
     @classmethod
@@ -72,24 +91,50 @@ class AgentState:
         _APPLY[type(event)](self, event)
 
     def _started(self, event: RunStarted) -> None:
-        self.tools = event.tools
-        self.max_steps = event.max_steps
+        self.opening = event
         self.messages.append(UserMessage(event.goal, event.context))
 
     def _requested(self, event: ModelRequested) -> None:
         self.turns = event.turn
-        self.asked = True
+        self.asked = event
+
+    def _failed(self, event: ModelFailed) -> None:
+        self.spending.give_up(self.asked, may_be_paid=event.may_be_paid)
+        self.asked = None
+        self.failures.append(event)
 
     def _decided(self, event: ModelDecided) -> None:
-        self.asked = False
+        self._answered(event.usage, event.cost)
         self.corrections = 0
         self.pending.extend(event.tool_calls)
         self.messages.append(AssistantMessage(event.content, event.tool_calls, event.declined))
 
+    def _answered(self, usage: Usage | None, cost: int | None) -> None:
+        """Take note that the model has answered; which one did is asked next time too."""
+        asked = self.asked
+        if asked is not None and asked.model is not None:
+            self.answering = asked.model
+        if usage is not None or (asked is not None and asked.reserved is not None):
+            self.spending.settle(asked, usage, cost)
+        self.asked = None
+        if self.failures:
+            self.failures = []
+
     def _rejected(self, event: ModelRejected) -> None:
-        self.asked = False
+        self._answered(event.usage, event.cost)
         self.corrections += 1
         self.messages.append(CorrectionMessage(event.problem))
+
+    def _compacted(self, event: ContextCompacted) -> None:
+        """Show the model the digests of those steps' results from now on."""
+        numbers = set(event.steps)
+        step = 0
+        for at, message in enumerate(self.messages):
+            if isinstance(message, ToolMessage):
+                step += 1
+                if step in numbers:
+                    self.messages[at] = digested(message)
+        self.failures = []  # what failed was another request
 
     def _intended(self, event: ToolIntended) -> None:
         self.intended = event
@@ -114,15 +159,17 @@ class AgentState:
         self.messages.append(ToolMessage(step.tool, step.output, step.error, event.call_id))
 
     def _finished(self, event: RunFinished) -> None:
-        self.asked = False
+        self.asked = None
         self.result = event
 
 
 _APPLY: dict[type[Event], Callable[[AgentState, Any], None]] = {
     RunStarted: AgentState._started,
     ModelRequested: AgentState._requested,
+    ModelFailed: AgentState._failed,
     ModelDecided: AgentState._decided,
     ModelRejected: AgentState._rejected,
+    ContextCompacted: AgentState._compacted,
     ToolIntended: AgentState._intended,
     ToolCompleted: AgentState._completed,
     ToolInterrupted: AgentState._interrupted,

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from app.agent.events import Event, RunFinished, RunStarted, Step
+from app.agent.events import Event, Reserved, RunFinished, RunStarted, Step
 from app.llm.interface import ToolCall, Usage
 from app.runs.bundle import Bundle, write_bundle
 from app.runs.chain import GENESIS, verify
@@ -196,7 +196,12 @@ def test_the_catalogue_has_every_event_with_its_members() -> None:
 
 def test_the_catalogue_has_the_members_of_every_object() -> None:
     documented = {name: quoted(members) for name, members in rows("objects")}
-    assert documented == {"step": names_of(Step), "call": names_of(ToolCall), "usage": names_of(Usage)}
+    assert documented == {
+        "step": names_of(Step),
+        "call": names_of(ToolCall),
+        "reserved": names_of(Reserved),
+        "usage": names_of(Usage),
+    }
 
 
 def test_the_table_of_resuming_has_every_event() -> None:
