@@ -55,7 +55,7 @@ class Reserved(Struct, frozen=True):
 class ModelRequested(Struct, frozen=True, tag="model.requested", omit_defaults=True):
     """A model is about to be asked for the `turn`-th decision; from here on the call may have been paid.
 
-    `model` is its name, as settings have it; `reserved` is taken out of the budget until it is known what was used.
+    `model` is its name, as settings have it; `reserved` is taken out of the budget until it is known what it took.
     """
 
     turn: int
@@ -100,7 +100,7 @@ class ModelRejected(Struct, frozen=True, tag="model.rejected"):
 
 
 class ContextCompacted(Struct, frozen=True, tag="context.compacted"):
-    """The run has outgrown the model's window: from now on it is shown only the digests of these steps' results."""
+    """The run has outgrown the model's window: from now on that is shown only digests of these steps' results."""
 
     steps: tuple[int, ...]
 

@@ -10,8 +10,8 @@ class Spending:
     """The tokens and nano-dollars of one run, a part of its fold.
 
     `tokens` and `cost` are what counts against a budget: what was used, and what was reserved for calls of which
-    nobody knows whether they were paid. `usage` is what the providers said, and `is_priced` whether all of it has a
-    price.
+    nobody knows whether they were paid. `usage` and `used_cost` are what the providers said, and `is_priced` says
+    whether all of it has a price.
     """
 
     __slots__ = ("cost", "is_priced", "tokens", "usage", "used_cost")
@@ -22,6 +22,13 @@ class Spending:
         self.usage = Usage()
         self.used_cost = 0
         self.is_priced = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spending) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment] # it changes
 
     def settle(self, asked: ModelRequested | None, usage: Usage | None, cost: int | None) -> None:
         """Count a call that was answered; one of which the provider tells nothing has used all its reservation."""

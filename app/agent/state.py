@@ -33,7 +33,6 @@ from .events import (
 )
 from .spending import Spending
 
-
 _NOTHING_YET: Final = RunStarted("", None, ())
 
 
