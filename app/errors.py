@@ -17,7 +17,12 @@ AgentCoreError
 │   ├── RunEndedError               run_ended
 │   ├── RunNotWaitingError          run_not_waiting
 │   ├── InvalidRunError             invalid_run
+│   ├── UnknownModelError           unknown_model
+│   ├── InvalidBudgetError          invalid_budget
+│   ├── UnpricedModelError          unpriced_model
+│   ├── InvalidOutputSchemaError    invalid_output_schema
 │   ├── InvalidCursorError          invalid_cursor
+│   ├── InvalidPeriodError          invalid_period
 │   ├── InvalidIdempotencyKeyError  invalid_idempotency_key
 │   ├── IdempotencyKeyReusedError   idempotency_key_reused
 │   └── InvalidBundleError          invalid_bundle
@@ -35,13 +40,14 @@ AgentCoreError
 │   └── ToolRejected                rejected, or the code a tool gives: the tool promises nothing happened
 ├── ModelError                  the language model failed; the run ends as an error
 │   ├── ModelFailedError            model_failed
-│   │   ├── LLMRateLimitedError         llm_rate_limited
-│   │   ├── LLMUnavailableError         llm_unavailable
-│   │   ├── LLMTimeoutError             llm_timeout
-│   │   ├── LLMAuthError                llm_auth
-│   │   ├── LLMContextOverflowError     llm_context_overflow
-│   │   ├── LLMRefusedError             llm_refused
-│   │   └── LLMBadResponseError         llm_bad_response
+│   │   └── LLMError                    llm_error; the loop tries again, or another model, where that may help
+│   │       ├── LLMRateLimitedError         llm_rate_limited
+│   │       ├── LLMUnavailableError         llm_unavailable
+│   │       ├── LLMTimeoutError             llm_timeout
+│   │       ├── LLMAuthError                llm_auth
+│   │       ├── LLMContextOverflowError     llm_context_overflow
+│   │       ├── LLMRefusedError             llm_refused
+│   │       └── LLMBadResponseError         llm_bad_response
 │   └── ModelResponseError          model_response_invalid
 └── SetupError                  the program was put together wrongly; it does not start
     ├── ConfigurationError          configuration
@@ -168,10 +174,40 @@ class InvalidRunError(CallerError):
     code = "invalid_run"
 
 
+class UnknownModelError(CallerError):
+    """A run named a model that it may not have; the message lists those that it may."""
+
+    code = "unknown_model"
+
+
+class InvalidBudgetError(CallerError):
+    """A budget is no positive number, or more than runs are allowed here."""
+
+    code = "invalid_budget"
+
+
+class UnpricedModelError(CallerError):
+    """A run is to stay within a sum of money, and nobody knows what a model it may ask costs."""
+
+    code = "unpriced_model"
+
+
+class InvalidOutputSchemaError(CallerError):
+    """What a run's output is to satisfy is no JSON Schema, or too large a one."""
+
+    code = "invalid_output_schema"
+
+
 class InvalidCursorError(CallerError):
     """The cursor is none that a listing has given out."""
 
     code = "invalid_cursor"
+
+
+class InvalidPeriodError(CallerError):
+    """The days that usage is asked for are in the wrong order, or too many."""
+
+    code = "invalid_period"
 
 
 class InvalidIdempotencyKeyError(CallerError):
@@ -302,52 +338,62 @@ class ModelFailedError(ModelError):
         self.may_be_paid = may_be_paid
 
 
-class LLMRateLimitedError(ModelFailedError):
+class LLMError(ModelFailedError):
+    """A provider failed in a way that is known; what the message says is for everybody."""
+
+    code = "llm_error"
+
+
+class LLMRateLimitedError(LLMError):
     """The provider takes no more requests for now (429)."""
 
     code = "llm_rate_limited"
 
 
-class LLMUnavailableError(ModelFailedError):
+class LLMUnavailableError(LLMError):
     """The provider cannot be reached, is overloaded or broken (5xx), or its circuit is open."""
 
     code = "llm_unavailable"
 
 
-class LLMTimeoutError(ModelFailedError):
+class LLMTimeoutError(LLMError):
     """The provider did not connect, begin to speak, or finish in time."""
 
     code = "llm_timeout"
 
 
-class LLMAuthError(ModelFailedError):
+class LLMAuthError(LLMError):
     """The provider does not accept the key, or the key may not use the model (401, 403)."""
 
     code = "llm_auth"
 
 
-class LLMContextOverflowError(ModelFailedError):
+class LLMContextOverflowError(LLMError):
     """The request has more tokens than the model reads."""
 
     code = "llm_context_overflow"
 
 
-class LLMRefusedError(ModelFailedError):
+class LLMRefusedError(LLMError):
     """The provider refuses this request (4xx), or its content filter the answer."""
 
     code = "llm_refused"
 
 
-class LLMBadResponseError(ModelFailedError):
+class LLMBadResponseError(LLMError):
     """What the provider sent is broken off, or is none of its protocol."""
 
     code = "llm_bad_response"
 
 
 class ModelResponseError(ModelError):
-    """The model answered with something that is not a decision; the message tells the model how to mend it."""
+    """The model answered with something that is not a decision; the message tells the model how to mend it.
+
+    `usage` is the `Usage` that the answer took all the same, if that is known.
+    """
 
     code = "model_response_invalid"
+    usage: object = None
 
 
 class SetupError(AgentCoreError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -22,6 +23,7 @@ from app.api import sse
 from app.bootstrap import process
 from app.cli import serve, worker
 from app.cli.database import DAY_S
+from app.errors import LLMError, UnknownModelError
 from app.queues import consumer
 from app.queues.in_process import AT_ONCE, redeliver_forever
 from app.queues.link import DEFAULT_PACE
@@ -68,13 +70,17 @@ def test_every_effect_has_a_row() -> None:
 
 
 def test_every_reason_has_a_row() -> None:
-    shown = {cell.strip("`") for cell in first_cells(RUNS, "| reason | what happened |")}
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
-    for reason in shown:
-        assert f'"{reason}"' in sources, reason
-    ended = re.findall(r'RunFinished\([^()]*"(?:error|cancelled)",.*?"(\w+)",?\s*\)', sources, re.DOTALL)
-    assert len(ended) >= 5
-    assert set(ended) <= shown
+    cells = first_cells(RUNS, "| reason | what happened |")
+    shown = {reason for cell in cells for reason in re.findall("`(.*?)`", cell)}
+    ended = {code.code for code in (LLMError, *LLMError.__subclasses__(), UnknownModelError)} - {LLMError.code}
+    for path in (ROOT / "app").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for reason in shown - ended:
+            ended |= {reason} if f'"{reason}"' in source else set()
+        for call in ast.walk(ast.parse(source)):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "RunFinished":
+                ended |= {str(given.value) for given in call.args[2:] if isinstance(given, ast.Constant)}
+    assert ended == shown
 
 
 @pytest.mark.parametrize(

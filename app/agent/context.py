@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
+from typing import Final
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
-from ..llm.interface import ToolMessage
+from ..jsonvalue import JsonObject, wire_form
+from ..llm.interface import AssistantMessage, Message, ModelCard, ToolMessage, ToolSpec
+
+MAX_SHOWN_BYTES: Final = 32 * 1024
+"""How much of one result a model is shown, as JSON."""
+
+HEAD_CHARS: Final = 8_000
+
+BYTES_A_TOKEN: Final = 3
+"""For an estimate: English text has some four bytes a token, JSON and other scripts fewer. No token has none."""
+
+FIXED_TOKENS: Final = 1_024
+MESSAGE_TOKENS: Final = 32
+TOOL_TOKENS: Final = 64
+"""What providers add to a request, to each message and to each tool, generously."""
+
+FULL: Final = 0.9
+ROOMY: Final = 0.6
+"""A context that fills more of the window is compacted until it fills no more than that."""
+
+LEAST_BYTES: Final = 256
+"""A smaller result is left as it is: its digest would be no shorter."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -17,3 +41,113 @@ def digested(message: ToolMessage) -> ToolMessage:
     text = _encode(message.output)
     digest = {"compacted": True, "bytes": len(text), "sha256": sha256(text).hexdigest()}
     return replace(message, output=digest)
+
+
+class KnownSize(Struct, frozen=True):
+    """How many tokens a request with the first so many messages had, as the provider of this model has counted."""
+
+    model: str | None
+    messages: int
+    tokens: int
+
+
+UNKNOWN_SIZE: Final = KnownSize(None, 0, 0)
+
+
+class Conversation:
+    """One run's messages as a model is shown them, and how large they are. Each message is looked at once."""
+
+    __slots__ = ("_compacted", "_fixed_bytes", "_fixed_tokens", "_sizes", "_totals", "shown")
+
+    def __init__(self, system: str, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> None:
+        self._fixed_bytes = len(system.encode()) + len(_encode(wire_form({"schema": output_schema})))
+        self._fixed_bytes += sum(len(_encode(tool)) for tool in tools)
+        self._fixed_tokens = FIXED_TOKENS + TOOL_TOKENS * len(tools)
+        self._compacted = 0
+        self._sizes: list[int] = []
+        self._totals = [0]  # of the first so many messages
+        self.shown: list[Message] = []
+
+    def follow(self, messages: Sequence[Message], compacted: int) -> None:
+        """Take in what has been added; all of it anew if steps have been compacted meanwhile."""
+        if compacted != self._compacted:
+            self._compacted = compacted
+            self._sizes.clear()
+            del self._totals[1:]
+            self.shown.clear()
+        for message in messages[len(self.shown) :]:
+            shown, size = _shown(message)
+            self.shown.append(shown)
+            self._sizes.append(size)
+            self._totals.append(self._totals[-1] + size)
+
+    def _beyond(self, messages: int) -> int:
+        return self._totals[-1] - self._totals[messages]
+
+    def most_tokens(self, known: KnownSize) -> int:
+        """Return how many tokens the request has at most: no token is shorter than a byte.
+
+        What the provider has counted already, of the first messages, is taken from `known`.
+        """
+        added = self._beyond(known.messages) + MESSAGE_TOKENS * (len(self._sizes) - known.messages)
+        return added + (known.tokens if known.messages else self._fixed_bytes + self._fixed_tokens)
+
+    def probable_tokens(self, known: KnownSize) -> int:
+        """Return about how many tokens the request has."""
+        before = known.tokens if known.messages else self._fixed_bytes // BYTES_A_TOKEN
+        return before + self._beyond(known.messages) // BYTES_A_TOKEN
+
+    def to_compact(self, card: ModelCard, known: KnownSize, *, overflown: bool) -> tuple[int, ...]:
+        """Return the steps whose results have to make room, oldest first; none if there is room, or no gain.
+
+        `overflown`: the provider has said that it is too much, whatever was thought here; half of it goes then.
+        """
+        tokens = self.probable_tokens(known)
+        window = card.context_tokens
+        if overflown:
+            goal = tokens // 2
+        elif window is not None and tokens > window * FULL:
+            goal = int(window * ROOMY)
+        else:
+            return ()
+        steps: list[int] = []
+        for step, size in self._results():
+            if tokens <= goal:
+                break
+            steps.append(step)
+            tokens -= (size - LEAST_BYTES) // BYTES_A_TOKEN
+        return tuple(steps)
+
+    def _results(self) -> list[tuple[int, int]]:
+        """Return number and size of the steps that can be compacted: not those that the model has yet to see."""
+        found: list[tuple[int, int]] = []
+        fresh = 0
+        step = 0
+        for message, size in zip(self.shown, self._sizes, strict=True):
+            if isinstance(message, AssistantMessage):
+                fresh = len(found)
+            elif isinstance(message, ToolMessage):
+                step += 1
+                if size > LEAST_BYTES and not _is_digest(message):
+                    found.append((step, size))
+        return found[:fresh]
+
+
+def _is_digest(message: ToolMessage) -> bool:
+    return isinstance(message.output, dict) and message.output.get("compacted") is True
+
+
+def _shown(message: Message) -> tuple[Message, int]:
+    """Return the message as a model is shown it, and its size as JSON in bytes."""
+    size = len(_encode(message))
+    if not isinstance(message, ToolMessage) or size <= MAX_SHOWN_BYTES:
+        return message, size
+    text = _encode(message.output)
+    cut: JsonObject = {
+        "truncated": True,
+        "bytes": len(text),
+        "sha256": sha256(text).hexdigest(),
+        "head": text.decode()[:HEAD_CHARS],
+    }
+    message = replace(message, output=cut)
+    return message, len(_encode(message))

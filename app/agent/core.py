@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from ..errors import InvalidContextError, InvalidGoalError, RunningLoopError, UnknownToolError
-from ..jsonvalue import is_blank, text_problem
-from ..llm.interface import CompletionClient, LLMClient
+from ..errors import (
+    InvalidContextError,
+    InvalidGoalError,
+    RunningLoopError,
+    UnknownModelError,
+    UnknownToolError,
+)
+from ..jsonvalue import JsonObject, is_blank, text_problem
 from ..llm.mock_client import MockLLMClient
-from ..llm.prompted import lift
 from ..tools.base import Tool, ToolRegistry, ToolSource
 from ..tools.builtin import default_tools
+from .asking import Asking
+from .budget import Budget
+from .candidates import Client, Models, check_prices
 from .endings import Limits
-from .events import Event, RunStarted
+from .events import Event, RunFinished, RunStarted
 from .journal import Journal, ListJournal
 from .loop import Loop
+from .outputs import OutputForm
 from .planner import Planner
 from .result import AgentResult
 from .state import AgentState
@@ -43,25 +51,38 @@ class Agent:
             tools with `tool_registry` over them.
         max_steps: how many tool calls a run may make.
         max_seconds: how much wall time a run may take.
+        fallbacks: clients that are asked in this order when the one before is overloaded, out, or too slow.
+        models: clients that a run may ask for by name, instead of the first.
+        max_retries: how often a client that fails with an `LLMError` is asked again.
+        max_tokens, max_cost: how many tokens and nano-dollars (10^-9 USD) a run may take; it may ask for less.
+        allows_unknown_prices: run within a sum of money although nobody knows what some model costs.
+        call_seconds: how much wall time one call of a model may take.
         clock: what tells the time of a step.
     """
 
     def __init__(
         self,
-        llm_client: LLMClient | CompletionClient | None = None,
+        llm_client: Client | None = None,
         tools: Iterable[Tool] | ToolSource | None = None,
         max_steps: int = 20,
         max_seconds: float = 300.0,
         *,
+        fallbacks: Sequence[Client] = (),
+        models: Mapping[str, Client] | None = None,
+        max_retries: int = 2,
+        max_tokens: int | None = None,
+        max_cost: int | None = None,
+        allows_unknown_prices: bool = False,
+        call_seconds: float | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if max_steps < 1 or max_seconds <= 0:
             raise ValueError("max_steps and max_seconds must be positive.")
-        self._client = MockLLMClient() if llm_client is None else llm_client
-        lifted = lift(self._client)  # an object that is no client is refused here, not in the first run
-        # what needs no lifting serves all runs; what does has a conversation for each
-        self._completing = lifted if lifted is self._client else None
-        self._is_paid = getattr(self._client, "is_free", False) is not True
+        first = MockLLMClient() if llm_client is None else llm_client
+        self._models = Models(first, fallbacks, models or {}, call_seconds)
+        self._max_retries = max_retries
+        self._budget = Budget(max_tokens, max_cost)
+        self._allows_unknown_prices = allows_unknown_prices
         self._source = _source(tools)
         self._limits = Limits(max_steps, max_seconds)
         self._clock = clock
@@ -90,8 +111,11 @@ class Agent:
         """Carry out a goal from inside an event loop. Same arguments and errors as `run`."""
         state = AgentState()
         loop = self._loop(state, ListJournal(), self.opening(goal, context, tools))
-        while state.result is None:
-            await loop.next_event()
+        try:
+            while state.result is None:
+                await loop.next_event()
+        finally:
+            loop.close()
         return AgentResult(state.result.status, state.result.output, state.steps)
 
     def stream(
@@ -106,22 +130,44 @@ class Agent:
         context: str | None = None,
         tools: Sequence[str] | None = None,
         max_steps: int | None = None,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        max_cost: int | None = None,
+        output_schema: JsonObject | None = None,
     ) -> RunStarted:
         """Check a request and return the first event of its run. Same arguments and errors as `run`.
 
-        `max_steps` is the run's own limit; None is the agent's.
+        `max_steps`, `max_tokens` and `max_cost` (nano-dollars) are the run's own limits; None is the agent's.
+        `model` is a name of `models`; the run's output has to satisfy `output_schema`, a JSON Schema, as JSON.
+
+        Raises:
+            UnknownModelError: the run may not have that model.
+            InvalidBudgetError: a limit is not positive, or more than the agent's.
+            UnpricedModelError: the run is to stay within a sum of money, and a price is unknown.
+            InvalidOutputSchemaError: it is no schema.
         """
         check_goal(goal)
         check_context(context)
+        line_up = self._models.line_up(model)
+        budget = self._budget.narrowed(max_tokens, max_cost)
+        if budget.max_cost is not None and not self._allows_unknown_prices:
+            check_prices(line_up)
+        if output_schema is not None:
+            output_schema = OutputForm(output_schema).schema
+        names = self._tool_names(tools)
+        return RunStarted(goal, context, names, max_steps, model, max_tokens, max_cost, output_schema)
+
+    def _tool_names(self, tools: Sequence[str] | None) -> tuple[str, ...]:
         available = self._source.snapshot()
         if tools is None:
-            return RunStarted(goal, context, tuple(available), max_steps)
+            return tuple(available)
         if isinstance(tools, str) or not all(isinstance(name, str) for name in tools):
             raise TypeError("tools is a list of names here; tool objects are given to Agent(tools=[...]).")
         unknown = [name for name in tools if name not in available]
         if unknown:
             raise UnknownToolError(unknown, list(available))
-        return RunStarted(goal, context, tuple(dict.fromkeys(tools)), max_steps)
+        return tuple(dict.fromkeys(tools))
 
     def advance(
         self, state: AgentState, journal: Journal, opening: RunStarted | None = None
@@ -132,15 +178,23 @@ class Agent:
         """
         return self._loop(state, journal, opening).events()
 
-    def loop(self, state: AgentState, journal: Journal, run_id: str, seconds: float | None = None) -> Loop:
+    def loop(
+        self,
+        state: AgentState,
+        journal: Journal,
+        run_id: str,
+        seconds: float | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Loop:
         """Return the loop of a run that is kept, and so can wait for somebody to settle a doubt.
 
-        `seconds` it has from now on, if that is less than the agent's own limit.
+        `seconds` it has from now on, if that is less than the agent's own limit. `on_delta` is called with each
+        piece of text while a model speaks.
         """
         limits = self._limits
         if seconds is not None and seconds < limits.max_seconds:
             limits = Limits(limits.max_steps, seconds, by_deadline=True)
-        return self._loop(state, journal, None, limits, run_id=run_id, waits=True)
+        return self._loop(state, journal, None, limits, run_id=run_id, waits=True, on_delta=on_delta)
 
     def _loop(
         self,
@@ -151,21 +205,23 @@ class Agent:
         *,
         run_id: str | None = None,
         waits: bool = False,
+        on_delta: Callable[[str], None] | None = None,
     ) -> Loop:
         if opening is not None:
             state.apply(journal.append(opening))
         toolbox = self._toolbox_of(state)
-        planner = Planner(self._completing or lift(self._client), toolbox.specs)
+        begun = state.opening
+        form = None if begun.output_schema is None else OutputForm(begun.output_schema)
+        budget = self._budget.narrowed(begun.max_tokens, begun.max_cost, clip=True)
+        refusal: RunFinished | None = None
+        try:
+            usual = self._models.line_up(begun.model)
+        except UnknownModelError as error:  # it has gone since; no other takes its place unasked
+            usual, refusal = self._models.line_up(None), RunFinished("error", str(error), error.code)
+        planner = Planner(toolbox.specs, form, on_delta)
+        asking = Asking(planner, usual.for_run(), budget, self._max_retries, refusal)
         return Loop(
-            state,
-            journal,
-            planner,
-            toolbox,
-            limits or self._limits,
-            self._clock,
-            run_id=run_id,
-            waits=waits,
-            is_paid=self._is_paid,
+            state, journal, asking, toolbox, limits or self._limits, self._clock, run_id=run_id, waits=waits
         )
 
     def _toolbox_of(self, state: AgentState) -> Toolbox:

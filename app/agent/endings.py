@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..errors import ModelResponseError
+from .budget import Budget, Shortage, usd
 from .events import RunFinished, ToolIntended
 
 
@@ -26,6 +27,36 @@ def in_doubt(intended: ToolIntended) -> RunFinished:
         f"The run had stopped while {intended.tool} was under way in step {intended.step}, or could not wait for "
         "its end. Whether that had its effect is unknown, so it was not repeated.",
         "in_doubt",
+    )
+
+
+def model_failed(code: str, reason: str) -> RunFinished:
+    """End a run whose models do not answer."""
+    return RunFinished("error", f"The language model failed. {reason}", code)
+
+
+def out_of_budget(limit: str, budget: Budget, said: str | None, shortage: Shortage | None = None) -> RunFinished:
+    """End a run that has nothing left for another call, or whose answer was cut off for want of it.
+
+    `limit` is "max_tokens" or "max_cost"; `said` is as much of the answer as there was.
+    """
+    if limit == "max_tokens":
+        what, reason = f"{budget.max_tokens} tokens, the limit of this run (max_tokens)", "token_limit"
+    else:
+        what, reason = f"{usd(budget.max_cost or 0)} USD, the limit of this run (max_cost_usd)", "cost_limit"
+    if said is not None:
+        return RunFinished("error", f"The answer was cut off at {what}. It began: {said}", reason)
+    if shortage is None:
+        return RunFinished("error", f"Stopped without an answer at {what}.", reason)
+    left, needed = (
+        (f"{shortage.left} tokens", f"{shortage.needed}")
+        if limit == "max_tokens"
+        else (f"{usd(shortage.left)} USD", usd(shortage.needed))
+    )
+    return RunFinished(
+        "error",
+        f"Stopped without an answer at {what}: {left} are left, and asking the model again may take {needed}.",
+        reason,
     )
 
 

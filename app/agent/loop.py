@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from secrets import token_hex
 from time import monotonic
 
 from ..errors import (
+    LLMError,
     ModelFailedError,
     StepError,
     ToolFailedError,
@@ -19,7 +21,9 @@ from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
 from ..tools.base import Effect, PreparedTool, Transaction
 from ..tools.call import ToolCallContext, in_call
-from .endings import Limits, in_doubt, out_of_corrections, out_of_steps, out_of_time
+from .ahead import Ahead
+from .asking import MAX_CORRECTIONS, Asking, Pause
+from .endings import Limits, in_doubt, model_failed, out_of_corrections, out_of_steps, out_of_time
 from .events import (
     Event,
     ModelRequested,
@@ -30,7 +34,6 @@ from .events import (
     ToolInterrupted,
 )
 from .journal import Journal
-from .planner import MAX_CORRECTIONS, Planner
 from .state import AgentState
 from .toolbox import Toolbox, call_tool, call_tool_in
 
@@ -45,16 +48,17 @@ class Loop:
         run_id: what the keys of its calls begin with; None makes one up.
         waits: whether somebody can be waited for who says what became of a step in doubt. If not, a call that was
             broken off is a failed step of unknown effect, and a resumed run that meant to make one ends.
-        is_paid: asking the model costs something, or gives another answer the second time. Then that it is asked,
-            and what it decided, is durable before anything follows from it.
+        line_up: the models to ask, the first of them first; if asking costs something, or gives another answer the
+            second time, then that it is asked, and what it decided, is durable before anything follows from it.
     """
 
     __slots__ = (
+        "_ahead",
         "_append",
         "_apply",
+        "_asking",
         "_clock",
         "_deadline",
-        "_is_paid",
         "_journal",
         "_limits",
         "_max_steps",
@@ -71,30 +75,29 @@ class Loop:
         self,
         state: AgentState,
         journal: Journal,
-        planner: Planner,
+        asking: Asking,
         toolbox: Toolbox,
         limits: Limits,
         clock: Callable[[], datetime],
         *,
         run_id: str | None = None,
         waits: bool = False,
-        is_paid: bool = False,
     ) -> None:
         self._state = state
         self._journal = journal
         self._append = journal.append
         self._apply = state.apply
-        self._planner = planner
+        self._asking = asking
         self._toolbox = toolbox
         self._limits = limits
         self._max_steps = state.opening.max_steps or limits.max_steps
         self._clock = clock
         self._run_id = run_id
         self._waits = waits
-        self._is_paid = is_paid
         # only a journal in a database has it: the tool then writes in the transaction that records its step
         self._perform_in = getattr(journal, "perform", None)
         self._meant: ToolIntended | None = None
+        self._ahead: Ahead | None = None
         self._deadline = monotonic() + limits.max_seconds
 
     @property
@@ -118,10 +121,18 @@ class Loop:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield each event as recorded, up to and including `RunFinished`."""
-        while self._state.result is None:
-            event = await self.next_event()
-            await self._journal.commit()  # nothing is shown before it is durable
-            yield event
+        try:
+            while self._state.result is None:
+                event = await self.next_event()
+                await self._journal.commit()  # nothing is shown before it is durable
+                yield event
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Break off calls that were begun before their turn, and that nobody will ask for any more."""
+        if self._ahead is not None:
+            self._ahead.cancel()
 
     async def next_event(self) -> Event:
         """Bring about, record and return the one event that follows from the state.
@@ -137,7 +148,8 @@ class Loop:
         if seconds <= 0:
             return await self._finish(out_of_time(self._limits))
         if state.asked is not None:
-            return await self._decide(seconds)
+            lost = self._asking.lost(state.asked) if state.asked.reserved is not None else None
+            return await self._decide(seconds) if lost is None else self._record(lost)
         if state.pending:
             if len(state.steps) >= self._max_steps:
                 return await self._finish(out_of_steps(self._max_steps))
@@ -145,7 +157,11 @@ class Loop:
             self._meant = state.intended
             return recorded
         end = self._answer()
-        return self._record(ModelRequested(state.turns + 1)) if end is None else await self._finish(end)
+        if end is not None:
+            return await self._finish(end)
+        if self._asking.is_plain and not state.failures:
+            return self._record(ModelRequested(state.turns + 1))
+        return await self._ask(seconds)
 
     async def _go_on_with(self, intended: ToolIntended, seconds: float) -> Event:
         """Make a call that was intended, now or before the run stopped, or say what became of it."""
@@ -174,18 +190,33 @@ class Loop:
             reason = f"There was no time left to try {intended.tool} again."
         return ToolInterrupted(intended.step, intended.tool, attempt, reason, in_doubt=True)
 
+    async def _ask(self, seconds: float) -> Event:
+        """Record that a model is about to be asked, or why none is."""
+        proposed = self._asking.next_request(self._state)
+        if isinstance(proposed, RunFinished):
+            return await self._finish(proposed)
+        if isinstance(proposed, Pause):
+            if proposed.seconds >= seconds:
+                return await self._finish(proposed.instead)
+            await asyncio.sleep(proposed.seconds)
+            proposed = proposed.then
+        return self._record(proposed)
+
     async def _decide(self, seconds: float) -> Event:
+        is_paid = self._asking.is_paid
         try:
-            if self._is_paid:
+            if is_paid:
                 await self._journal.commit()
-            recorded = self._record(await self._planner.next_move(self._state, seconds))
-            if self._is_paid:
+            recorded = self._record(await self._asking.decide(self._state, seconds))
+            if is_paid:
                 await self._journal.commit()
             return recorded
         except TimeLimitError:
             return await self._finish(out_of_time(self._limits))
+        except LLMError as error:
+            return self._record(self._asking.failed(self._state, error))
         except ModelFailedError as error:
-            return await self._finish(RunFinished("error", f"The language model failed. {error}", error.code))
+            return await self._finish(model_failed(error.code, str(error)))
 
     def _answer(self) -> RunFinished | None:
         """Return how the run ends if the model has had its last word, or None if it is to be asked again."""
@@ -193,6 +224,8 @@ class Loop:
         if isinstance(last, AssistantMessage):
             if last.declined:
                 return RunFinished("error", last.content, "declined")
+            if self._state.cut_off:
+                return self._asking.cut_off(last.content)
             return RunFinished("success", last.content)
         if isinstance(last, CorrectionMessage) and self._state.corrections > MAX_CORRECTIONS:
             return out_of_corrections(self._state.corrections, last.problem)
@@ -244,8 +277,7 @@ class Loop:
                 seconds = self._deadline - monotonic()
                 if seconds <= 0:
                     return await self._finish(out_of_time(self._limits))
-            with in_call(self._context()):
-                output = await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
+            output = await self._call(tool, call, seconds)
         except StepError as error:
             unknown = tool is not None and not tool.is_rerunnable and not isinstance(error, ToolRejected)
             interrupted = self._interrupted(tool, error) if tool is not None and unknown else None
@@ -253,6 +285,19 @@ class Loop:
                 return self._record(interrupted)
             return self._record(self._completed(call, None, error, monotonic() - started, effect_unknown=unknown))
         return self._record(self._completed(call, output, None, monotonic() - started))
+
+    async def _call(self, tool: PreparedTool, call: ToolCall, seconds: float) -> JsonObject:
+        """Call a tool, or wait for the call of it that is under way; begin those that may go on beside it."""
+        if tool.is_rerunnable and not tool.quick:
+            ahead = self._ahead
+            begun = None if ahead is None else ahead.take(len(self._state.steps) + 1)
+            if begun is None and len(self._state.pending) > 1:
+                ahead = self._ahead = ahead or Ahead(self._toolbox)
+                begun = ahead.begin(self._state.pending, self._context(), seconds, self._max_steps)
+            if begun is not None:
+                return await begun
+        with in_call(self._context()):
+            return await call_tool(tool, call.arguments, min(seconds, tool.timeout_s))
 
     async def _transact(self, tool: PreparedTool, call: ToolCall, started: float) -> Event:
         """Let the journal carry the tool out where it records the step: neither is there without the other."""

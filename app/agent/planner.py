@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 
 import msgspec
 
-from ..errors import ModelFailedError, ModelResponseError
+from ..errors import LLMBadResponseError, LLMError, LLMTimeoutError, ModelFailedError, ModelResponseError
 from ..jsonvalue import NotJsonError, TooLargeError, copy_json, text_problem
-from ..llm.interface import CompletionClient, LLMRequest, LLMResponse, ToolCall, ToolSpec, Usage
+from ..llm.interface import LLMRequest, LLMResponse, Message, TextDelta, ToolCall, ToolSpec, Usage
 from ..timelimit import TimeLimitError, being_cancelled, within
+from .candidates import Candidate
+from .context import Conversation
 from .events import ModelDecided, ModelRejected
-from .state import AgentState
+from .outputs import OutputForm
 
 log = logging.getLogger(__name__)
 
@@ -30,43 +34,115 @@ MAX_ARGUMENT_BYTES = 128 * 1024
 """How much JSON the calls of one turn may be: they must never be cut, and have to fit into a journal event."""
 
 MAX_CALLS_PER_TURN = 64
-MAX_CORRECTIONS = 2
-"""How often in a row a model is told what was wrong with its response before the run ends."""
 
 
 class Planner:
-    """Asks one run's model, and lets through nothing but a well-formed decision."""
+    """Asks one run's models, and lets through nothing but a well-formed decision.
 
-    __slots__ = ("_client", "_tools")
+    Args:
+        on_delta: is called with each piece of text while a model speaks that can be listened to.
+    """
 
-    def __init__(self, client: CompletionClient, tools: tuple[ToolSpec, ...]) -> None:
-        self._client = client
+    __slots__ = ("_form", "_on_delta", "_tools")
+
+    def __init__(
+        self,
+        tools: tuple[ToolSpec, ...],
+        form: OutputForm | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> None:
         self._tools = tools
+        self._form = form
+        self._on_delta = on_delta
 
-    async def next_move(self, state: AgentState, seconds: float) -> ModelDecided | ModelRejected:
-        """Ask for the next move.
+    def conversation(self) -> Conversation:
+        """Return what keeps count of what this run's models are shown."""
+        return Conversation(SYSTEM_PROMPT, self._tools, None if self._form is None else self._form.schema)
+
+    async def next_move(
+        self,
+        candidate: Candidate,
+        messages: Sequence[Message],
+        turn: int,
+        seconds: float,
+        *,
+        max_output_tokens: int | None = None,
+        is_last: bool = False,
+    ) -> ModelDecided | ModelRejected:
+        """Ask a model for the next move, once.
+
+        `is_last`: the answer may be cut off at `max_output_tokens`, since the run has no more to spend.
 
         Raises:
-            ModelFailedError: the client raised.
+            ModelFailedError: the client raised; the LLM errors among them are its own, and say what they mean.
             TimeLimitError: it did not answer within `seconds`.
         """
-        request = LLMRequest(SYSTEM_PROMPT, state.messages, self._tools)
+        schema = None if self._form is None else self._form.schema
+        request = LLMRequest(SYSTEM_PROMPT, messages, self._tools, max_output_tokens, schema)
+        usage: Usage | None = None
         try:
-            response = await within(seconds, self._client.complete(request))
-            return _checked(response, state.turns)
+            if self._on_delta is None and candidate.call_seconds is None:
+                response: object = await within(seconds, candidate.client.complete(request))
+            else:
+                response = await self._ask(candidate, request, seconds)
+            usage = _usage_of(response)
+            cost = None if usage is None else candidate.cost(usage)
+            return _checked(response, turn, self._form, usage, cost, may_be_cut_off=is_last)
         except ModelResponseError as error:
-            return ModelRejected(state.turns, str(error))
-        except (TimeLimitError, KeyboardInterrupt):
+            usage = usage or _usage_of(error)
+            return ModelRejected(turn, str(error), usage, candidate.cost(usage))
+        except (TimeLimitError, KeyboardInterrupt, LLMError):
             raise
         except BaseException as error:  # as with tools: whatever it is, only our own cancellation gets through
             if isinstance(error, asyncio.CancelledError) and being_cancelled():
                 raise
-            # what a provider's exception says (addresses, keys) is for the log, not for the caller
+            # what an unknown client's exception says (addresses, keys) is for the log, not for the caller
             log.warning("the language model failed", exc_info=error)
             raise ModelFailedError(f"Its client raised {type(error).__name__}; the log says more.") from error
 
+    async def _ask(self, candidate: Candidate, request: LLMRequest, seconds: float) -> object:
+        """Return the response; one call may take less time than the run has left."""
+        on_delta = self._on_delta
+        if on_delta is not None and candidate.stream is not None:
+            answering: Coroutine[object, None, object] = _listened(candidate.stream(request), on_delta)
+        else:
+            answering = candidate.client.complete(request)
+        limit = candidate.call_seconds
+        if limit is None or limit >= seconds:
+            return await within(seconds, answering)
+        try:
+            return await within(limit, answering)
+        except TimeLimitError:
+            raise LLMTimeoutError(f"{candidate.name} did not answer within {limit:g} s.") from None
 
-def _checked(response: object, turn: int) -> ModelDecided:
+
+async def _listened(
+    pieces: AsyncGenerator[TextDelta | LLMResponse, None], on_delta: Callable[[str], None]
+) -> object:
+    """Pass the text on as it comes, and return the response that the stream ends with."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, TextDelta):
+                on_delta(piece.text)
+            else:
+                return piece
+    raise LLMBadResponseError("The stream ended without a response.")
+
+
+def _usage_of(answer: object) -> Usage | None:
+    usage = getattr(answer, "usage", None)
+    return usage if isinstance(usage, Usage) else None
+
+
+def _checked(
+    response: object,
+    turn: int,
+    form: OutputForm | None,
+    usage: Usage | None,
+    cost: int | None,
+    *,
+    may_be_cut_off: bool,
+) -> ModelDecided:
     if not isinstance(response, LLMResponse):
         raise ModelResponseError(f"The client returned {type(response).__name__}, not an LLMResponse.")
     wanted = len(response.tool_calls)
@@ -77,13 +153,21 @@ def _checked(response: object, turn: int) -> ModelDecided:
         raise ModelResponseError(
             f"The calls are too large: together they may be {MAX_ARGUMENT_BYTES} bytes of JSON. Split the work."
         )
+    content = _checked_text(response.content, MAX_ANSWER_CHARS, may_be_empty=wanted > 0)
+    cut_off = not wanted and response.finish_reason == "length"
+    if cut_off and not may_be_cut_off:
+        raise ModelResponseError("The answer was cut off at its limit of tokens. Give a shorter one.")
+    if form is not None and not wanted and not response.declined and not cut_off:
+        content = _checked_text(form.checked(content), MAX_ANSWER_CHARS)
     return ModelDecided(
         turn=turn,
-        content=_checked_text(response.content, MAX_ANSWER_CHARS, may_be_empty=wanted > 0),
+        content=content,
         tool_calls=calls,
         declined=response.declined and not wanted,
         model=_checked_text(response.model, MAX_NAME_CHARS) if response.model else None,
-        usage=response.usage if isinstance(response.usage, Usage) else None,
+        usage=usage,
+        cost=cost,
+        finish_reason=_checked_text(response.finish_reason, MAX_NAME_CHARS) if response.finish_reason else None,
     )
 
 

@@ -15,7 +15,7 @@ from ..llm.interface import (
     Usage,
     UserMessage,
 )
-from .context import digested
+from .context import UNKNOWN_SIZE, KnownSize, digested
 from .events import (
     ContextCompacted,
     Event,
@@ -46,10 +46,13 @@ class AgentState:
         "answering",
         "asked",
         "attempts",
+        "compacted",
         "corrections",
+        "cut_off",
         "doubt",
         "failures",
         "intended",
+        "known_size",
         "messages",
         "opening",
         "pending",
@@ -74,6 +77,9 @@ class AgentState:
         self.failures: list[ModelFailed] = []
         self.turns = 0
         self.corrections = 0
+        self.cut_off = False
+        self.compacted = 0
+        self.known_size = UNKNOWN_SIZE
         self.spending = Spending()
         self.result: RunFinished | None = None
 
@@ -105,6 +111,7 @@ class AgentState:
     def _decided(self, event: ModelDecided) -> None:
         self._answered(event.usage, event.cost)
         self.corrections = 0
+        self.cut_off = event.finish_reason == "length"
         self.pending.extend(event.tool_calls)
         self.messages.append(AssistantMessage(event.content, event.tool_calls, event.declined))
 
@@ -115,6 +122,8 @@ class AgentState:
             self.answering = asked.model
         if usage is not None or (asked is not None and asked.reserved is not None):
             self.spending.settle(asked, usage, cost)
+        if usage is not None and usage.input_tokens and asked is not None:
+            self.known_size = KnownSize(asked.model, len(self.messages), usage.input_tokens)
         self.asked = None
         if self.failures:
             self.failures = []
@@ -133,6 +142,8 @@ class AgentState:
                 step += 1
                 if step in numbers:
                     self.messages[at] = digested(message)
+        self.compacted += len(numbers)
+        self.known_size = UNKNOWN_SIZE
         self.failures = []  # what failed was another request
 
     def _intended(self, event: ToolIntended) -> None:

@@ -1,0 +1,163 @@
+"""Asking the models of one run: which, within what budget, with how much of the context, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Final
+
+from msgspec import Struct
+
+from ..errors import LLMContextOverflowError, LLMError, LLMRefusedError
+from .attempts import INTERRUPTED, next_attempt
+from .budget import Budget, Grant, Shortage, grant
+from .candidates import Candidate, LineUp
+from .context import UNKNOWN_SIZE, Conversation, KnownSize
+from .endings import model_failed, out_of_budget
+from .events import (
+    ContextCompacted,
+    ModelDecided,
+    ModelFailed,
+    ModelRejected,
+    ModelRequested,
+    RunFinished,
+)
+from .planner import Planner
+from .state import AgentState
+
+MAX_CORRECTIONS: Final = 2
+"""How often in a row a model is told what was wrong with its response before the run ends."""
+
+
+class Pause(Struct, frozen=True):
+    """Wait so many seconds, `then` ask; if there are not as many, the run ends with what failed last."""
+
+    seconds: float
+    then: ModelRequested
+    instead: RunFinished
+
+
+class Asking:
+    """One run's dealings with its models. What has to survive the process is in the state.
+
+    Args:
+        line_up: the models to ask, the first of them first.
+        budget: what the run may take, none for as much as it likes.
+        max_retries: how often a model that fails is asked again.
+        refusal: how the run ends instead of asking any model.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_conversation",
+        "_granted",
+        "_line_up",
+        "_max_retries",
+        "_planner",
+        "_refusal",
+        "is_paid",
+        "is_plain",
+    )
+
+    def __init__(
+        self,
+        planner: Planner,
+        line_up: LineUp,
+        budget: Budget,
+        max_retries: int,
+        refusal: RunFinished | None = None,
+    ) -> None:
+        self._planner = planner
+        self._line_up = line_up
+        self._budget = budget
+        self._max_retries = max_retries
+        self._conversation: Conversation | None = None
+        self._granted: tuple[ModelRequested, Grant] | None = None
+        self._refusal = refusal
+        self.is_paid = line_up.candidates[0].is_paid or refusal is not None
+        self.is_plain = line_up.is_plain and not budget and refusal is None
+
+    def next_request(self, state: AgentState) -> ModelRequested | ContextCompacted | RunFinished | Pause:
+        """Return what comes before the next decision: a request, maybe after a pause, less context, or the end."""
+        if self._refusal is not None:
+            return self._refusal
+        failures = state.failures
+        failed = failures[-1] if failures else None
+        overflown = failed is not None and failed.code == LLMContextOverflowError.code
+        attempt = next_attempt(
+            [] if overflown else failures, self._line_up.names, state.answering, self._max_retries
+        )
+        if attempt is None:
+            assert failed is not None
+            return model_failed(failed.code, failed.reason)
+        candidate = self._line_up.candidates[attempt.index]
+        conversation, known = self._sized(state, candidate)
+        steps = conversation.to_compact(candidate.card, known, overflown=overflown)
+        if steps:
+            return ContextCompacted(steps)
+        if overflown:
+            assert failed is not None
+            return model_failed(failed.code, failed.reason)
+        request = self._within_budget(state, candidate, conversation.most_tokens(known))
+        if isinstance(request, RunFinished) or not attempt.delay_s:
+            return request
+        assert failed is not None
+        return Pause(attempt.delay_s, request, model_failed(failed.code, failed.reason))
+
+    def decide(self, state: AgentState, seconds: float) -> Coroutine[object, None, ModelDecided | ModelRejected]:
+        """Ask the model that was to be asked, once; raises what `Planner.next_move` does."""
+        asked = state.asked
+        assert asked is not None
+        if self._refusal is not None:
+            raise LLMRefusedError(self._refusal.output, may_be_paid=False)
+        candidate = self._line_up.named(asked.model)
+        if self.is_plain:
+            return self._planner.next_move(candidate, state.messages, asked.turn, seconds)
+        conversation, _ = self._sized(state, candidate)
+        granted = self._granted[1] if self._granted is not None and self._granted[0] is asked else None
+        return self._planner.next_move(
+            candidate,
+            conversation.shown,
+            asked.turn,
+            seconds,
+            max_output_tokens=None if granted is None else granted.max_output_tokens,
+            is_last=granted is not None and granted.is_last,
+        )
+
+    def lost(self, asked: ModelRequested) -> ModelFailed | None:
+        """Return how a call ended that another process was in, and that has a reservation; None if it is ours."""
+        if self._granted is not None and self._granted[0] is asked:
+            return None
+        reason = "The process stopped while the model was being asked."
+        return ModelFailed(asked.turn, asked.model, INTERRUPTED, reason, may_be_paid=True)
+
+    def failed(self, state: AgentState, error: LLMError) -> ModelFailed:
+        """Return the event of a call that failed."""
+        asked = state.asked
+        assert asked is not None
+        return ModelFailed(asked.turn, asked.model, error.code, str(error), error.may_be_paid, error.retry_after_s)
+
+    def cut_off(self, content: str) -> RunFinished:
+        """Return the end of a run whose answer was cut off, since there was no budget for more of it."""
+        limit = "max_cost" if self._budget.max_tokens is None else "max_tokens"
+        return out_of_budget(limit, self._budget, content)
+
+    def _sized(self, state: AgentState, candidate: Candidate) -> tuple[Conversation, KnownSize]:
+        conversation = self._conversation
+        if conversation is None:
+            conversation = self._conversation = self._planner.conversation()
+        conversation.follow(state.messages, state.compacted)
+        known = state.known_size
+        return conversation, known if known.model == candidate.name else UNKNOWN_SIZE
+
+    def _within_budget(
+        self, state: AgentState, candidate: Candidate, input_tokens: int
+    ) -> ModelRequested | RunFinished:
+        turn = state.turns if state.failures else state.turns + 1
+        if not self._budget:
+            return ModelRequested(turn, candidate.name)
+        granted = grant(self._budget, state.spending, candidate.card, input_tokens)
+        if isinstance(granted, Shortage):
+            return out_of_budget(granted.limit, self._budget, None, granted)
+        request = ModelRequested(turn, candidate.name, granted.reserved)
+        self._granted = request, granted
+        return request

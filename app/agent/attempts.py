@@ -1,0 +1,59 @@
+"""Asking a model again: which failures are worth it, after how long, and when it is another model's turn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from ..errors import LLMBadResponseError, LLMRateLimitedError, LLMTimeoutError, LLMUnavailableError
+from .events import ModelFailed
+
+BASE_S: Final = 0.5
+LONGEST_S: Final = 20.0
+PATIENCE_S: Final = 5.0
+"""How long a provider is waited for that says when to come back, if there is another model to ask."""
+
+INTERRUPTED: Final = "interrupted"
+"""The code of an attempt that the process did not live to see the end of."""
+
+WORTH_RETRYING: Final = frozenset(
+    {LLMRateLimitedError.code, LLMUnavailableError.code, LLMTimeoutError.code, LLMBadResponseError.code}
+)
+"""Overload, outage, time-out, an answer that broke off. Who refuses a request or a key does so again."""
+
+
+class Attempt(Struct, frozen=True):
+    """Which model of the line-up to ask next, and after how many seconds."""
+
+    index: int
+    delay_s: float = 0.0
+
+
+def next_attempt(
+    failures: Sequence[ModelFailed], line_up: Sequence[str], answering: str | None, max_retries: int
+) -> Attempt | None:
+    """Return how to go on after these failures to get one decision; None if there is no use in it.
+
+    Each model of the line-up is tried once, and `max_retries` times more, beginning with the one that answered
+    last. The pause doubles with each try, shortened by chance so that many runs do not come back at once; what a
+    provider asks for is honoured.
+    """
+    index = line_up.index(answering) if answering in line_up else 0
+    tries, delay_s = 0, 0.0
+    for failure in failures:
+        if failure.code == INTERRUPTED:
+            continue
+        if failure.code not in WORTH_RETRYING:
+            return None
+        tries += 1
+        wanted_s = failure.retry_after_s or 0.0
+        delay_s = max(wanted_s, min(LONGEST_S, BASE_S * 2 ** (tries - 1)) * random.uniform(0.5, 1.0))  # noqa: S311
+        has_another = index + 1 < len(line_up)
+        if tries > max_retries or (has_another and wanted_s > PATIENCE_S):
+            if not has_another:
+                return None
+            index, tries, delay_s = index + 1, 0, 0.0
+    return Attempt(index, delay_s)
