@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import ConfigurationError
+from .llm.providers.names import MOCK, ModelName, parse_model_name
 
 ORIGIN = re.compile(r"https?://[^/\s]+")
 """What a browser sends as Origin (RFC 6454): scheme and host, no path."""
@@ -37,6 +39,10 @@ class ScheduledRun(BaseModel):
     priority: int = 0
     max_steps: int | None = None
     deadline_s: float | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    output_schema: dict[str, Any] | None = None
 
 
 class Settings(BaseSettings):
@@ -90,7 +96,52 @@ class Settings(BaseSettings):
     schedules: Annotated[tuple[ScheduledRun, ...], NoDecode] = Field(
         (), description='Runs by the calendar, as JSON: [{"name": "daily", "cron": "0 6 * * *", "goal": "..."}].'
     )
-    llm_model: Literal["mock"] = Field("mock", description="The language model: mock is the offline planner.")
+    llm_model: str = Field(
+        "mock", description="The language model: mock is the offline planner; docs/providers.md has the others."
+    )
+    llm_fallbacks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models to ask, in this order, when one is overloaded or out."
+    )
+    llm_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models that a run may ask for by name, besides LLM_MODEL."
+    )
+    llm_base_url: str | None = Field(None, description="Where the server of LLM_MODEL's family is.")
+    llm_api_key: SecretStr | None = Field(None, description="The key for LLM_MODEL's family, and no other.")
+    openai_api_key: SecretStr | None = Field(None, description="The key for openai: and openai-responses: models.")
+    anthropic_api_key: SecretStr | None = Field(None, description="The key for anthropic: models.")
+    google_api_key: SecretStr | None = Field(None, description="The key for google: models.")
+    gemini_api_key: SecretStr | None = Field(None, description="The same, if GOOGLE_API_KEY is not set.")
+    vercel_ai_gateway_api_key: SecretStr | None = Field(None, description="The key for vercel: models.")
+    vercel_oidc_token: SecretStr | None = Field(
+        None, description="What stands for it where the gateway's own key is not set."
+    )
+    ollama_api_key: SecretStr | None = Field(None, description="The key for ollama: models; most want none.")
+    llm_timeout_s: float = Field(120.0, gt=0, le=86_400, description="Seconds that a call of a model may take.")
+    llm_connect_timeout_s: float = Field(
+        5.0, gt=0, le=86_400, description="Seconds until the connection to a provider has to stand."
+    )
+    llm_first_token_timeout_s: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds until the first piece of a streamed answer has to come."
+    )
+    llm_max_retries: int = Field(
+        2, ge=0, le=10, description="How often a model that fails is asked again before the next one is."
+    )
+    llm_tool_calling: Literal["native", "json"] = Field(
+        "native",
+        description="How LLM_MODEL is told of tools: json for a model that follows a schema and calls none.",
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, le=10**12, description="Tokens that a run's models may take, at most; empty is no limit."
+    )
+    max_cost_usd: Decimal | None = Field(
+        None,
+        ge=Decimal("1e-9"),
+        le=10**6,
+        description="US dollars they may cost, at most; empty is no limit.",
+    )
+    allow_unknown_prices: bool = Field(
+        False, description="true: runs with a limit of cost may use models whose price nobody knows."
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -101,7 +152,7 @@ class Settings(BaseSettings):
         except UnicodeDecodeError:
             raise ConfigurationError(".env: it is not UTF-8 text") from None
 
-    @field_validator("cors_origins", "tool_modules", mode="before")
+    @field_validator("cors_origins", "tool_modules", "llm_fallbacks", "llm_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -134,6 +185,23 @@ class Settings(BaseSettings):
                 )
         return origins
 
+    @field_validator("llm_model")
+    @classmethod
+    def _model(cls, name: str) -> str:
+        return str(_read_name(name))
+
+    @field_validator("llm_fallbacks", "llm_models")
+    @classmethod
+    def _models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(_read_name(name)) for name in names))
+
+    @field_validator("llm_fallbacks")
+    @classmethod
+    def _fallbacks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if MOCK.prefix in names:
+            raise ValueError("mock is no fallback: it would answer in the place of a model as if it were one")
+        return names
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -143,6 +211,13 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+
+def _read_name(name: str) -> ModelName:
+    try:
+        return parse_model_name(name)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
 
 
 def _problem(location: tuple[int | str, ...], kind: str, reason: str) -> str:

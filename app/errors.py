@@ -22,7 +22,6 @@ AgentCoreError
 │   ├── UnpricedModelError          unpriced_model
 │   ├── InvalidOutputSchemaError    invalid_output_schema
 │   ├── InvalidCursorError          invalid_cursor
-│   ├── InvalidPeriodError          invalid_period
 │   ├── InvalidIdempotencyKeyError  invalid_idempotency_key
 │   ├── IdempotencyKeyReusedError   idempotency_key_reused
 │   └── InvalidBundleError          invalid_bundle
@@ -202,12 +201,6 @@ class InvalidCursorError(CallerError):
     """The cursor is none that a listing has given out."""
 
     code = "invalid_cursor"
-
-
-class InvalidPeriodError(CallerError):
-    """The days that usage is asked for are in the wrong order, or too many."""
-
-    code = "invalid_period"
 
 
 class InvalidIdempotencyKeyError(CallerError):

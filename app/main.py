@@ -51,11 +51,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.services = services
-    add_routes(app, services.runs, services.notes, services.tools, services.stopping)
+    add_routes(app, services.runs, services.notes, services.usage, services.tools, services.stopping)
     app.openapi_url = "/openapi.json"
     app.setup()
     errors.install(app)
-    openapi.install(app, services.tools)
+    openapi.install(app, services.tools, services.models.names)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from benchmarks import concurrency, draining, growth, journal, serving, startup, stepping, streams
+from benchmarks import concurrency, draining, growth, journal, modelcall, serving, startup, stepping, streams
 from benchmarks.load import client_name
 from benchmarks.place import file_system, use_a_real_disk
 from benchmarks.row import Row, table
@@ -23,6 +23,7 @@ HANDMADE_STEP_US: Final = 5.0
 
 MEASURES: Final[dict[str, Callable[[argparse.Namespace], list[Row]]]] = {
     "stepping": lambda options: asyncio.run(stepping.measure(quick=options.quick)),
+    "modelcall": lambda options: asyncio.run(modelcall.measure(quick=options.quick)),
     "concurrency": lambda options: asyncio.run(concurrency.measure(quick=options.quick)),
     "import": lambda options: startup.measure_import(quick=options.quick),
     "startup": lambda options: startup.measure_serving(quick=options.quick),

@@ -19,6 +19,7 @@ from app.runs.feed import EventFeed
 from app.runs.models import FinishedRun, Job, NewRun, Run, RunKey, RunRequest, StoredEvent
 from app.runs.ports import UnitWriter
 from app.runs.service import RunService
+from app.runs.voices import Voices
 from app.storage.database import Database
 from app.storage.runs import SqlRunStore
 from app.storage.tables import events as events_table
@@ -53,7 +54,8 @@ class House(AbstractAsyncContextManager["House"]):
         self.finished: list[FinishedRun] = []
         self.queue = InProcessQueue()
         self.store = SqlRunStore(database, self.queue)
-        self.feed = EventFeed(self.store)
+        self.voices = Voices()
+        self.feed = EventFeed(self.store, voices=self.voices)
         self.writer = GroupWriter(database, self.feed, patience_s=patience_s)
         self.executor = Executor(
             agent,
@@ -63,6 +65,7 @@ class House(AbstractAsyncContextManager["House"]):
             concurrency=concurrency,
             tenant_limit=tenant_limit,
             on_finished=lambda run, _seconds: self.finished.append(run),
+            voices=self.voices,
         )
         self.service = RunService(
             agent, self.store, self.queue, self.executor, self.feed, executes=executes, wait_s=wait_s

@@ -21,6 +21,7 @@ from app.runs.chain import GENESIS
 from app.runs.codec import read_all, store
 from app.runs.feed import EventFeed
 from app.runs.ids import new_run_id
+from app.runs.live import Live, Progress
 from app.runs.models import (
     FINISHED,
     FinishedRun,
@@ -120,6 +121,7 @@ class FakeRunService:
     def __init__(self) -> None:
         self.store = FakeRunStore()
         self.feed = EventFeed(cast(RunStore, self.store))
+        self.lives: dict[str, Live] = {}
         self.keys: dict[str, tuple[bytes, str]] = {}
         self.requests: list[RunRequest] = []
         self.finishes = True
@@ -137,6 +139,25 @@ class FakeRunService:
         self.append(run_id, RunStarted(goal, None, ()), status="queued")
         return run_id
 
+    def say(self, run_id: str, text: str, turn: int = 1) -> None:
+        """Let the model of a run say something behind its last event."""
+        live = self._live_of(run_id, turn)
+        live.say(text)
+        self.feed.heard(RunKey("default", run_id), live)
+
+    def report(self, run_id: str, progress: Progress) -> None:
+        """Let a tool of a run tell how it gets on."""
+        live = self._live_of(run_id, 1)
+        live.report(progress)
+        self.feed.heard(RunKey("default", run_id), live)
+
+    def _live_of(self, run_id: str, turn: int) -> Live:
+        place = 1, self.store.runs[run_id].events
+        live = self.lives.get(run_id)
+        if live is None or live.place != place:
+            live = self.lives[run_id] = Live(place, turn)
+        return live
+
     async def run_task(
         self,
         goal: str,
@@ -145,8 +166,9 @@ class FakeRunService:
         *,
         key: IdempotencyKey | None = None,
         tenant: str = "default",
+        **asked: Any,
     ) -> FinishedRun | Run:
-        run = await self.submit(RunRequest(goal, context, None if tools is None else tuple(tools)), key=key)
+        run = await self.submit(RunRequest(goal, context, tools, **asked), key=key)
         if not self.finishes:
             return run
         if run.status not in FINISHED:

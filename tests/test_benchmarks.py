@@ -25,6 +25,7 @@ ROWS = [
     "CPU a run of one step",
     "CPU of 300 steps over that of 100",
     "CPU a step, the model suspending once a call",
+    "CPU of our side of a model call (20 messages, budget, prices)",
     "wall time of 1,000 runs at once, 4 model calls of 20 ms each",
     "memory of such a run (peak, tracemalloc)",
     "runs of 10 steps a CPU second, 100 at once",

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from app.bootstrap import build_services
+from app.bootstrap.models import KEY_VARIABLES
 from app.config import Environment, Settings
 from app.errors import ConfigurationError
 
@@ -78,6 +80,15 @@ def test_words_may_be_written_in_any_case(monkeypatch: pytest.MonkeyPatch) -> No
         ("MAX_STEPS", "0"),
         ("MAX_RUN_SECONDS", "inf"),
         ("LLM_MODEL", "gpt"),
+        ("LLM_FALLBACKS", "openai:gpt-5,gpt"),
+        ("LLM_FALLBACKS", "mock"),
+        ("LLM_MODELS", "vercel:gpt-5"),
+        ("LLM_TIMEOUT_S", "0"),
+        ("LLM_MAX_RETRIES", "-1"),
+        ("MAX_TOKENS", "0"),
+        ("MAX_COST_USD", "0"),
+        ("MAX_COST_USD", "nan"),
+        ("ALLOW_UNKNOWN_PRICES", "perhaps"),
     ],
 )
 def test_a_bad_value_is_one_line_with_the_variable_and_the_reason(
@@ -90,6 +101,24 @@ def test_a_bad_value_is_one_line_with_the_variable_and_the_reason(
     assert message.startswith((f"{name}: ", f"{name}, entry 1: "))
     assert len(message) > len(name) + 10
     assert "\n" not in message
+
+
+def test_models_are_lists_of_names_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_MODEL", " anthropic:claude-sonnet-5 ")
+    monkeypatch.setenv("LLM_FALLBACKS", "openai:gpt-5, ollama:llama3.2,openai:gpt-5")
+    monkeypatch.setenv("LLM_MODELS", '["mock", "vercel:xai/grok-4"]')
+    monkeypatch.setenv("MAX_COST_USD", "0.000000001")
+    settings = Settings()
+    assert settings.llm_model == "anthropic:claude-sonnet-5"
+    assert settings.llm_fallbacks == ("openai:gpt-5", "ollama:llama3.2")
+    assert settings.llm_models == ("mock", "vercel:xai/grok-4")
+    assert settings.max_cost_usd == Decimal("1e-9")
+
+
+def test_keys_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLM_API_KEY", *KEY_VARIABLES):
+        monkeypatch.setenv(name, "sk-secret")
+    assert "sk-secret" not in f"{Settings()!r} {Settings().model_dump()}"
 
 
 def test_a_file_that_is_no_text_is_said_to_be(tmp_path: Path) -> None:
@@ -151,6 +180,7 @@ def test_a_bad_schedule_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch, s
         ({"goal": " "}, "The goal is empty."),
         ({"priority": 101}, "The priority is 101; it is -100 to 100."),
         ({"max_steps": 1001}, "max_steps is 1001; it is 1 to 1000."),
+        ({"max_cost_usd": 0}, "max_cost_usd is 0.0; it is 1e-09 to 1000000."),
         ({"deadline_s": 0}, "deadline_s is 0.0; it is above 0 and at most 2592000."),
         ({"cron": "0 6"}, "its times '0 6' need five fields: minute, hour, day, month and day of the week."),
     ],

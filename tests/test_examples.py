@@ -57,6 +57,12 @@ ESSENTIAL = {
         '  {"you_said":"","you_called":[{"tool":"math","input":{"expression":"sqrt(2) * 100"}}]}',
         "Answer: About 141.4 metres.  [success]",
     ],
+    "example_llm_client.py": [
+        "ModelFailed",
+        "my-model-1-2026-11 took Usage(input_tokens=400, output_tokens=25, cache_read_tokens=0, cache_write_tokens=0), "
+        "that is 0.001000 USD",
+        "success: That is 7006652.",
+    ],
     "example_custom_store.py": [
         "success: Note 2 added to PROP-2025-001: Quorum reached",
         "Read back from notes.db: ['Legal review completed', 'Quorum reached']",

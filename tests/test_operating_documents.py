@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 import re
@@ -32,14 +33,17 @@ from app.runs import service
 from app.runs.capping import MAX_EVENT_BYTES
 from app.runs.driver import MAX_CLAIMS
 from app.runs.executor import RETRY_UNREADABLE_S
+from app.runs.live import MAX_CHARS, PIECE_CHARS
 from app.runs.models import MAX_PRIORITY, MIN_PRIORITY, RunStatus
 from app.runs.requests import MAX_DEADLINE_S, MAX_METADATA_BYTES, MAX_STEPS
+from app.storage import relay
 from app.storage.database import FILE_NAME, PATIENCE_S, Database
 from app.storage.notes import MAX_NOTES
 from app.storage.postgres import CONNECTIONS, MORE_CONNECTIONS
 from app.storage.retention import KEYS_KEPT_US
 from app.storage.schema import stored_revision
 from app.tools.base import DEFAULT_TIMEOUT_S, Effect, prepare
+from app.tools.call import MAX_PROGRESS_CHARS, reporting_to
 
 ROOT = Path(__file__).parent.parent
 RUNS = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
@@ -77,9 +81,9 @@ def test_every_reason_has_a_row() -> None:
         source = path.read_text(encoding="utf-8")
         for reason in shown - ended:
             ended |= {reason} if f'"{reason}"' in source else set()
-        for call in ast.walk(ast.parse(source)):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "RunFinished":
-                ended |= {str(given.value) for given in call.args[2:] if isinstance(given, ast.Constant)}
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RunFinished":
+                ended |= {str(given.value) for given in node.args[2:] if isinstance(given, ast.Constant)}
     assert ended == shown
 
 
@@ -159,9 +163,32 @@ def test_the_queue_has_the_pace_of_the_leases() -> None:
     assert (DEFAULT_PACE.heartbeat_s, DEFAULT_PACE.stalled_s) == (process.HEARTBEAT_S, process.LEASE_S)
 
 
+def block_with(name: str) -> str:
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", RUNS, re.DOTALL) if name in block)
+    return str(block)
+
+
+def test_the_tool_of_the_page_tells_how_it_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "crawl_of_the_page.py").write_text(block_with("report_progress"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    tool = importlib.import_module("crawl_of_the_page").Crawl()
+    heard: list[tuple[int, str, float | None]] = []
+    model = ScriptedModel(call("crawl", pages=2), answer("Done."))
+    with reporting_to(lambda of, text, fraction: heard.append((of.step, text, fraction))):
+        (step,) = asyncio.run(Agent(model, tools=[tool]).arun("Read it")).trace
+    assert step.output == {"pages": 2}
+    assert heard == [(1, "1 of 2 pages", 0.5), (1, "2 of 2 pages", 1.0)]
+
+
+def test_what_is_heard_has_the_limits_that_are_stated() -> None:
+    assert (PIECE_CHARS, MAX_CHARS, MAX_PROGRESS_CHARS) == (16_384, 65_536, 1_000)
+    assert (relay.PAUSE_S, relay.REPEAT_S) == (1 / 20, 5)
+    for stated in ("16,384 characters", "65,536 characters", "1,000 characters", "every 5 s"):
+        assert stated in RUNS
+
+
 def test_the_tool_of_the_page_knows_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", RUNS, re.DOTALL)
-    (tmp_path / "webhook_of_the_page.py").write_text(block, encoding="utf-8")
+    (tmp_path / "webhook_of_the_page.py").write_text(block_with("current_call"), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     tool = importlib.import_module("webhook_of_the_page").Webhook()
     assert prepare(tool).effect is Effect.KEYED

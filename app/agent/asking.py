@@ -21,11 +21,14 @@ from .events import (
     ModelRequested,
     RunFinished,
 )
-from .planner import Planner
+from .planner import Planner, words_of
 from .state import AgentState
 
 MAX_CORRECTIONS: Final = 2
 """How often in a row a model is told what was wrong with its response before the run ends."""
+
+LONGEST_PAUSE_S: Final = 10**9
+"""Who asks for more has not meant seconds."""
 
 
 class Pause(Struct, frozen=True):
@@ -73,7 +76,7 @@ class Asking:
         self._conversation: Conversation | None = None
         self._granted: tuple[ModelRequested, Grant] | None = None
         self._refusal = refusal
-        self.is_paid = line_up.candidates[0].is_paid or refusal is not None
+        self.is_paid = line_up.is_paid or refusal is not None
         self.is_plain = line_up.is_plain and not budget and refusal is None
 
     def next_request(self, state: AgentState) -> ModelRequested | ContextCompacted | RunFinished | Pause:
@@ -81,7 +84,7 @@ class Asking:
         if self._refusal is not None:
             return self._refusal
         failures = state.failures
-        failed = failures[-1] if failures else None
+        failed = next((failure for failure in reversed(failures) if failure.code != INTERRUPTED), None)
         overflown = failed is not None and failed.code == LLMContextOverflowError.code
         attempt = next_attempt(
             [] if overflown else failures, self._line_up.names, state.answering, self._max_retries
@@ -93,11 +96,14 @@ class Asking:
         conversation, known = self._sized(state, candidate)
         steps = conversation.to_compact(candidate.card, known, overflown=overflown)
         if steps:
+            self._line_up = (
+                self._line_up.for_run()
+            )  # clients that keep the conversation's text have kept all of it
             return ContextCompacted(steps)
         if overflown:
             assert failed is not None
             return model_failed(failed.code, failed.reason)
-        request = self._within_budget(state, candidate, conversation.most_tokens(known))
+        request = self._within_budget(state, candidate, conversation, known)
         if isinstance(request, RunFinished) or not attempt.delay_s:
             return request
         assert failed is not None
@@ -113,7 +119,7 @@ class Asking:
         if self.is_plain:
             return self._planner.next_move(candidate, state.messages, asked.turn, seconds)
         conversation, _ = self._sized(state, candidate)
-        granted = self._granted[1] if self._granted is not None and self._granted[0] is asked else None
+        granted = self._granted[1] if self._granted is not None and self._granted[0] == asked else None
         return self._planner.next_move(
             candidate,
             conversation.shown,
@@ -125,7 +131,7 @@ class Asking:
 
     def lost(self, asked: ModelRequested) -> ModelFailed | None:
         """Return how a call ended that another process was in, and that has a reservation; None if it is ours."""
-        if self._granted is not None and self._granted[0] is asked:
+        if self._granted is not None and self._granted[0] == asked:
             return None
         reason = "The process stopped while the model was being asked."
         return ModelFailed(asked.turn, asked.model, INTERRUPTED, reason, may_be_paid=True)
@@ -134,12 +140,17 @@ class Asking:
         """Return the event of a call that failed."""
         asked = state.asked
         assert asked is not None
-        return ModelFailed(asked.turn, asked.model, error.code, str(error), error.may_be_paid, error.retry_after_s)
+        reason, may_be_paid = words_of(error), error.may_be_paid is not False
+        return ModelFailed(asked.turn, asked.model, error.code, reason, may_be_paid, _pause_of(error))
 
-    def cut_off(self, content: str) -> RunFinished:
-        """Return the end of a run whose answer was cut off, since there was no budget for more of it."""
-        limit = "max_cost" if self._budget.max_tokens is None else "max_tokens"
-        return out_of_budget(limit, self._budget, content)
+    def cut_off(self, at_tokens: int, content: str) -> RunFinished:
+        """Return the end of a run whose answer was cut off, since there was no budget for more of it.
+
+        `at_tokens` is how many tokens the run could have taken with it.
+        """
+        max_tokens, max_cost = self._budget.max_tokens, self._budget.max_cost
+        is_by_cost = max_cost is not None and (max_tokens is None or at_tokens < max_tokens)
+        return out_of_budget("max_cost" if is_by_cost else "max_tokens", self._budget, content)
 
     def _sized(self, state: AgentState, candidate: Candidate) -> tuple[Conversation, KnownSize]:
         conversation = self._conversation
@@ -150,14 +161,24 @@ class Asking:
         return conversation, known if known.model == candidate.name else UNKNOWN_SIZE
 
     def _within_budget(
-        self, state: AgentState, candidate: Candidate, input_tokens: int
+        self, state: AgentState, candidate: Candidate, conversation: Conversation, known: KnownSize
     ) -> ModelRequested | RunFinished:
         turn = state.turns if state.failures else state.turns + 1
-        if not self._budget:
+        if not self._budget or not candidate.is_paid:
             return ModelRequested(turn, candidate.name)
-        granted = grant(self._budget, state.spending, candidate.card, input_tokens)
+        card = candidate.card
+        room = None if card.context_tokens is None else card.context_tokens - conversation.probable_tokens(known)
+        granted = grant(self._budget, state.spending, card, conversation.most_tokens(known), room)
         if isinstance(granted, Shortage):
             return out_of_budget(granted.limit, self._budget, None, granted)
         request = ModelRequested(turn, candidate.name, granted.reserved)
         self._granted = request, granted
         return request
+
+
+def _pause_of(error: LLMError) -> float | None:
+    """Return what a client says of when to come back, if it is a number of seconds."""
+    seconds = error.retry_after_s
+    if isinstance(seconds, int | float) and 0 <= seconds < LONGEST_PAUSE_S:
+        return float(seconds)
+    return None

@@ -38,11 +38,11 @@ def next_attempt(
     """Return how to go on after these failures to get one decision; None if there is no use in it.
 
     Each model of the line-up is tried once, and `max_retries` times more, beginning with the one that answered
-    last. The pause doubles with each try, shortened by chance so that many runs do not come back at once; what a
-    provider asks for is honoured.
+    last; those before it have their turn after the others. The pause doubles with each try, shortened by chance so
+    that many runs do not come back at once; what a provider asks for is honoured.
     """
-    index = line_up.index(answering) if answering in line_up else 0
-    tries, delay_s = 0, 0.0
+    first = line_up.index(answering) if answering in line_up else 0
+    turn, tries, delay_s = 0, 0, 0.0
     for failure in failures:
         if failure.code == INTERRUPTED:
             continue
@@ -51,9 +51,9 @@ def next_attempt(
         tries += 1
         wanted_s = failure.retry_after_s or 0.0
         delay_s = max(wanted_s, min(LONGEST_S, BASE_S * 2 ** (tries - 1)) * random.uniform(0.5, 1.0))  # noqa: S311
-        has_another = index + 1 < len(line_up)
+        has_another = turn + 1 < len(line_up)
         if tries > max_retries or (has_another and wanted_s > PATIENCE_S):
             if not has_another:
                 return None
-            index, tries, delay_s = index + 1, 0, 0.0
-    return Attempt(index, delay_s)
+            turn, tries, delay_s = turn + 1, 0, 0.0
+    return Attempt((first + turn) % len(line_up), delay_s)

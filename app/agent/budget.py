@@ -82,12 +82,17 @@ class Shortage(Struct, frozen=True):
     needed: int
 
 
-def grant(budget: Budget, spending: Spending, card: ModelCard, input_tokens: int) -> Grant | Shortage:
+def grant(
+    budget: Budget, spending: Spending, card: ModelCard, input_tokens: int, room: int | None = None
+) -> Grant | Shortage:
     """Return leave to make a call whose request has at most `input_tokens`, or what there is too little of.
 
+    `room` is about what the request leaves of the window: several providers refuse at once to give more.
     The call cannot take more than is reserved, if the provider keeps to the limit that it is given.
     """
     most = card.max_output_tokens or USUAL_OUTPUT
+    if room is not None:
+        most = min(most, max(room, LEAST_OUTPUT))
     output = most
     if budget.max_tokens is not None:
         left = budget.max_tokens - spending.tokens
@@ -105,9 +110,10 @@ def grant(budget: Budget, spending: Spending, card: ModelCard, input_tokens: int
 
 
 def _most(pricing: Pricing, input_tokens: int, output_tokens: int) -> int:
-    """Return what a call costs at most: what is written to a cache may cost more than what is read plainly."""
+    """Return what a call costs at most: what goes through a cache may cost more than what does not."""
     return max(
         pricing.cost(Usage(input_tokens, output_tokens)),
+        pricing.cost(Usage(input_tokens, output_tokens, cache_read_tokens=input_tokens)),
         pricing.cost(Usage(input_tokens, output_tokens, cache_write_tokens=input_tokens)),
     )
 

@@ -19,22 +19,36 @@ class Candidate:
 
     Args:
         call_seconds: how long one call may take; None for as long as the run has.
+        number: tells one that has no name of its own from others of its class.
     """
 
-    __slots__ = ("_client", "call_seconds", "card", "client", "is_lifted", "is_named", "is_paid", "name", "stream")
+    __slots__ = (
+        "_client",
+        "_number",
+        "call_seconds",
+        "card",
+        "client",
+        "is_lifted",
+        "is_named",
+        "is_paid",
+        "name",
+        "stream",
+    )
 
-    def __init__(self, client: Client, call_seconds: float | None = None) -> None:
+    def __init__(self, client: Client, call_seconds: float | None = None, number: int = 1) -> None:
         """Take a client.
 
         Raises:
             TypeError: it has neither `complete` nor `generate`.
         """
         self._client = client
+        self._number = number
         self.client = lift(client)
         self.is_lifted = self.client is not client
         card = getattr(client, "card", None)
         self.is_named = isinstance(card, ModelCard)
-        self.card = card if isinstance(card, ModelCard) else ModelCard(type(client).__name__)
+        kind = type(client).__name__
+        self.card = card if isinstance(card, ModelCard) else ModelCard(kind if number == 1 else f"{kind} {number}")
         self.name = self.card.name
         self.is_paid = getattr(client, "is_free", False) is not True
         self.call_seconds = call_seconds if self.is_paid else None
@@ -43,7 +57,11 @@ class Candidate:
 
     def for_run(self) -> Candidate:
         """Return the candidate for one run: a client that keeps the conversation's text has one of its own."""
-        return Candidate(self._client, self.call_seconds) if self.is_lifted else self
+        return Candidate(self._client, self.call_seconds, self._number) if self.is_lifted else self
+
+    def is_of(self, client: object) -> bool:
+        """Say whether this is that client."""
+        return self._client is client
 
     def cost(self, usage: Usage | None) -> int | None:
         """Return what these tokens cost in nano-dollars, None if nobody knows."""
@@ -54,15 +72,17 @@ class Candidate:
 class LineUp:
     """The models that a run asks, in order."""
 
-    __slots__ = ("_by_name", "_has_own", "candidates", "is_plain", "names")
+    __slots__ = ("_by_name", "_has_own", "candidates", "is_paid", "is_plain", "names")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self.candidates = tuple(candidates)
         self.names = [candidate.name for candidate in candidates]
         self._by_name = {candidate.name: candidate for candidate in reversed(candidates)}
         self._has_own = any(candidate.is_lifted for candidate in candidates)
-        # nothing is known of the one there is: there is nothing to think about before it is asked
-        self.is_plain = len(candidates) == 1 and not candidates[0].is_named
+        self.is_paid = any(candidate.is_paid for candidate in candidates)
+        first = candidates[0]
+        # it costs nothing, or nothing is known of it: there is nothing to think about before it is asked
+        self.is_plain = len(candidates) == 1 and not (first.is_named and first.is_paid)
 
     def for_run(self) -> LineUp:
         """Return the line-up for one run: clients that keep the conversation's text have one of their own."""
@@ -83,11 +103,10 @@ class Models:
     def __init__(
         self, first: Client, fallbacks: Sequence[Client], others: Mapping[str, Client], call_seconds: float | None
     ) -> None:
-        self._fallbacks = tuple([Candidate(client, call_seconds) for client in fallbacks])
-        self._usual = self._with_fallbacks(Candidate(first, call_seconds))
-        self._others = {
-            name: self._with_fallbacks(Candidate(client, call_seconds)) for name, client in others.items()
-        }
+        self._call_seconds = call_seconds
+        self._fallbacks = tuple([Candidate(client, call_seconds, n) for n, client in enumerate(fallbacks, 2)])
+        self._usual = self._with_fallbacks(first)
+        self._others = {name: self._with_fallbacks(client) for name, client in others.items()}
 
     def line_up(self, name: str | None) -> LineUp:
         """Return the models that a run asks, in order.
@@ -106,8 +125,10 @@ class Models:
             raise UnknownModelError(f"There is no model {name[:100]!r} for runs here. There are: {names}.")
         return found
 
-    def _with_fallbacks(self, first: Candidate) -> LineUp:
-        return LineUp([first, *(candidate for candidate in self._fallbacks if candidate.name != first.name)])
+    def _with_fallbacks(self, client: Client) -> LineUp:
+        first = Candidate(client, self._call_seconds)
+        others = [other for other in self._fallbacks if other.name != first.name and not other.is_of(client)]
+        return LineUp([first, *others])
 
 
 def check_prices(line_up: LineUp) -> None:

@@ -128,13 +128,19 @@ class Conversation:
                 fresh = len(found)
             elif isinstance(message, ToolMessage):
                 step += 1
-                if size > LEAST_BYTES and not _is_digest(message):
+                if size > LEAST_BYTES and message.error is None and not _is_digest(message):
                     found.append((step, size))
         return found[:fresh]
 
 
 def _is_digest(message: ToolMessage) -> bool:
-    return isinstance(message.output, dict) and message.output.get("compacted") is True
+    """Say whether this is all that is left of a result; a tool may return what looks like it, but is longer."""
+    output = message.output
+    return (
+        isinstance(output, dict)
+        and output.keys() == {"compacted", "bytes", "sha256"}
+        and len(_encode(output)) < LEAST_BYTES
+    )
 
 
 def _shown(message: Message) -> tuple[Message, int]:

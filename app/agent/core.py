@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypedDict, Unpack
 
 from ..errors import (
     InvalidContextError,
@@ -39,6 +40,16 @@ MAX_KEPT_TOOLBOXES = 64
 
 utc_now: Callable[[], datetime] = partial(datetime.now, UTC)
 """Returns the time now, in UTC; not a function of ours, since it is called for every event."""
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run can be given besides its goal, context and tools; `Agent.opening` says what each means."""
+
+    max_steps: int | None
+    model: str | None
+    max_tokens: int | None
+    max_cost: int | None
+    output_schema: JsonObject | None
 
 
 class Agent:
@@ -89,7 +100,13 @@ class Agent:
         # prepared selections of tools, and the snapshot they are of: one value, since agents are shared by threads
         self._toolboxes: tuple[object, dict[tuple[str, ...], Toolbox]] = (None, {})
 
-    def run(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> AgentResult:
+    def run(
+        self,
+        goal: str,
+        context: str | None = None,
+        tools: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AgentResult:
         """Carry out a goal and return its result, blocking until it is there.
 
         `tools` names the tools the run may use: None is all of them, an empty list none.
@@ -97,20 +114,27 @@ class Agent:
         Raises:
             InvalidGoalError, InvalidContextError: the text is blank, too long, or cannot be stored.
             UnknownToolError: a name in `tools` does not exist.
+            CallerError: an option cannot be had; see `opening`.
             RunningLoopError: called from inside a running event loop; use `arun` there.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.arun(goal, context, tools))
+            return asyncio.run(self.arun(goal, context, tools, **options))
         raise RunningLoopError(
             "Agent.run() blocks and an event loop is running here; use `await agent.arun(...)`."
         )
 
-    async def arun(self, goal: str, context: str | None = None, tools: Sequence[str] | None = None) -> AgentResult:
+    async def arun(
+        self,
+        goal: str,
+        context: str | None = None,
+        tools: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AgentResult:
         """Carry out a goal from inside an event loop. Same arguments and errors as `run`."""
         state = AgentState()
-        loop = self._loop(state, ListJournal(), self.opening(goal, context, tools))
+        loop = self._loop(state, ListJournal(), self.opening(goal, context, tools, **options))
         try:
             while state.result is None:
                 await loop.next_event()
@@ -119,10 +143,14 @@ class Agent:
         return AgentResult(state.result.status, state.result.output, state.steps)
 
     def stream(
-        self, goal: str, context: str | None = None, tools: Sequence[str] | None = None
+        self,
+        goal: str,
+        context: str | None = None,
+        tools: Sequence[str] | None = None,
+        **options: Unpack[RunOptions],
     ) -> AsyncGenerator[Event, None]:
         """Yield the run's events as they happen, ending with `RunFinished`. Same arguments and errors as `run`."""
-        return self.advance(AgentState(), ListJournal(), self.opening(goal, context, tools))
+        return self.advance(AgentState(), ListJournal(), self.opening(goal, context, tools, **options))
 
     def opening(
         self,

@@ -225,7 +225,7 @@ class Loop:
             if last.declined:
                 return RunFinished("error", last.content, "declined")
             if self._state.cut_off:
-                return self._asking.cut_off(last.content)
+                return self._asking.cut_off(self._state.cut_off, last.content)
             return RunFinished("success", last.content)
         if isinstance(last, CorrectionMessage) and self._state.corrections > MAX_CORRECTIONS:
             return out_of_corrections(self._state.corrections, last.problem)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import isinf
 from typing import Any, Final
 
 import jsonschema_rs
 
 from ..errors import InvalidOutputSchemaError, ModelResponseError
-from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
+from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, text_problem
 
 MAX_SCHEMA_BYTES: Final = 32 * 1024
 MAX_REASON_CHARS: Final = 500
@@ -24,6 +25,8 @@ class OutputForm:
     __slots__ = ("_validator", "schema")
 
     def __init__(self, schema: JsonObject) -> None:
+        if not isinstance(schema, dict):
+            raise InvalidOutputSchemaError("output_schema is no JSON Schema: it has to be an object.")
         try:
             self.schema = copy_json(schema, MAX_SCHEMA_BYTES)
             self._validator = jsonschema_rs.validator_for(self.schema, offline=True)
@@ -40,9 +43,13 @@ class OutputForm:
             ModelResponseError: it is not of this form; the message tells the model why.
         """
         try:
-            value = json.loads(_unfenced(text.strip()), parse_constant=_refuse)
+            value = json.loads(_unfenced(text.strip()), parse_constant=_refuse, parse_float=_finite)
+            compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         except (ValueError, RecursionError) as error:
             raise ModelResponseError(f"The answer has to be one JSON value and nothing else: {error}") from error
+        problem = text_problem(compact)
+        if problem:
+            raise ModelResponseError(f"The answer holds {problem}, which cannot be stored.")
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
@@ -51,11 +58,18 @@ class OutputForm:
             raise ModelResponseError(
                 f"The answer does not satisfy its schema{f' at {path}' if path else ''}: {reason}"
             ) from error
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return compact
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if isinf(value):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
 
 
 def _unfenced(text: str) -> str:

@@ -35,6 +35,10 @@ MAX_ARGUMENT_BYTES = 128 * 1024
 
 MAX_CALLS_PER_TURN = 64
 
+MAX_REASON_CHARS = 2_000
+MAX_TOKENS = 10**9
+"""No call takes as many; a provider that says so has not counted."""
+
 
 class Planner:
     """Asks one run's models, and lets through nothing but a well-formed decision.
@@ -90,7 +94,7 @@ class Planner:
             return _checked(response, turn, self._form, usage, cost, may_be_cut_off=is_last)
         except ModelResponseError as error:
             usage = usage or _usage_of(error)
-            return ModelRejected(turn, str(error), usage, candidate.cost(usage))
+            return ModelRejected(turn, words_of(error), usage, candidate.cost(usage))
         except (TimeLimitError, KeyboardInterrupt, LLMError):
             raise
         except BaseException as error:  # as with tools: whatever it is, only our own cancellation gets through
@@ -122,16 +126,33 @@ async def _listened(
     """Pass the text on as it comes, and return the response that the stream ends with."""
     async with aclosing(pieces):
         async for piece in pieces:
-            if isinstance(piece, TextDelta):
-                on_delta(piece.text)
-            else:
+            if not isinstance(piece, TextDelta):
                 return piece
+            if isinstance(piece.text, str):
+                on_delta(piece.text)
     raise LLMBadResponseError("The stream ended without a response.")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what a client's exception says as text that is short and can be stored, even if saying it raises."""
+    try:
+        text = str.__str__(str(error))
+    except BaseException:  # hostile or broken; its type has to do
+        return type(error).__name__
+    return text[:MAX_REASON_CHARS].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 def _usage_of(answer: object) -> Usage | None:
+    """Return what a call took as its client says; None, as if it had said nothing, if it cannot be that."""
     usage = getattr(answer, "usage", None)
-    return usage if isinstance(usage, Usage) else None
+    if not isinstance(usage, Usage):
+        return None
+    counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    for count in counts:
+        if type(count) is not int or not 0 <= count <= MAX_TOKENS:
+            log.warning("the language model's client tells a usage that cannot be")
+            return None
+    return Usage(*counts) if counts[0] or counts[1] else None
 
 
 def _checked(
@@ -163,7 +184,7 @@ def _checked(
         turn=turn,
         content=content,
         tool_calls=calls,
-        declined=response.declined and not wanted,
+        declined=bool(response.declined) and not wanted,
         model=_checked_text(response.model, MAX_NAME_CHARS) if response.model else None,
         usage=usage,
         cost=cost,

@@ -77,7 +77,7 @@ class AgentState:
         self.failures: list[ModelFailed] = []
         self.turns = 0
         self.corrections = 0
-        self.cut_off = False
+        self.cut_off = 0  # how many tokens the run could have taken with an answer that was cut off
         self.compacted = 0
         self.known_size = UNKNOWN_SIZE
         self.spending = Spending()
@@ -109,24 +109,30 @@ class AgentState:
         self.failures.append(event)
 
     def _decided(self, event: ModelDecided) -> None:
+        self.cut_off = self._most_tokens() if event.finish_reason == "length" else 0
         self._answered(event.usage, event.cost)
         self.corrections = 0
-        self.cut_off = event.finish_reason == "length"
         self.pending.extend(event.tool_calls)
         self.messages.append(AssistantMessage(event.content, event.tool_calls, event.declined))
+
+    def _most_tokens(self) -> int:
+        """Return how many tokens the run takes at most with the call that it is in."""
+        reserved = None if self.asked is None else self.asked.reserved
+        return self.spending.tokens + (0 if reserved is None else reserved.tokens)
 
     def _answered(self, usage: Usage | None, cost: int | None) -> None:
         """Take note that the model has answered; which one did is asked next time too."""
         asked = self.asked
-        if asked is not None and asked.model is not None:
-            self.answering = asked.model
-        if usage is not None or (asked is not None and asked.reserved is not None):
-            self.spending.settle(asked, usage, cost)
-        if usage is not None and usage.input_tokens and asked is not None:
-            self.known_size = KnownSize(asked.model, len(self.messages), usage.input_tokens)
         self.asked = None
-        if self.failures:
-            self.failures = []
+        if asked is None or (asked.model is None and usage is None and not self.failures):
+            return  # a model of which nothing is known, as the offline planner: nothing follows
+        if asked.model is not None:
+            self.answering = asked.model
+        if usage is not None or asked.reserved is not None:
+            self.spending.settle(asked, usage, cost)
+        if usage is not None and usage.input_tokens:
+            self.known_size = KnownSize(asked.model, len(self.messages), usage.input_tokens)
+        self.failures = []
 
     def _rejected(self, event: ModelRejected) -> None:
         self._answered(event.usage, event.cost)

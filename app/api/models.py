@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from ..agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS
 from ..jsonvalue import BLANK
+from ..runs.models import RunRequest
+from ..runs.requests import MAX_COST_USD, MAX_TOKENS, MIN_COST_USD
 from ..tools.base import Effect
 from ..tools.governance import PROPOSAL_ID_PATTERN
 
@@ -38,6 +40,11 @@ EXAMPLE_STEP: JsonDict = {
 }
 
 
+def integral(value: object) -> object:
+    """Return 7.0 as 7, since JSON Schema takes the one for an integer as well; strict validation does not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RunTaskRequest(BaseModel):
     """A goal to carry out."""
 
@@ -53,6 +60,31 @@ class RunTaskRequest(BaseModel):
         None,
         description="Names of the tools the run may use: omitted or null for all, an empty list for none.",
     )
+    model: str | None = Field(None, description="The model to ask; omitted or null for the usual one.")
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(integral)] | None = Field(
+        None, description="Tokens that its models may take, input and output; no more than the service's limit."
+    )
+    max_cost_usd: float | None = Field(
+        None,
+        ge=MIN_COST_USD,
+        le=MAX_COST_USD,
+        description="US dollars that its models may cost; no more than the service's limit, counted in 1e-9.",
+    )
+    output_schema: dict[str, Any] | None = Field(
+        None, description="A JSON Schema of at most 32 KiB: `output` is then the text of JSON that satisfies it."
+    )
+
+    def to_request(self) -> RunRequest:
+        """Return what is asked of the service."""
+        return RunRequest(
+            self.goal,
+            self.context,
+            None if self.tools is None else tuple(self.tools),
+            model=self.model,
+            max_tokens=self.max_tokens,
+            max_cost_usd=self.max_cost_usd,
+            output_schema=self.output_schema,
+        )
 
 
 class StepModel(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -55,6 +55,10 @@ PROBLEMS: dict[str, tuple[int, str]] = {
         f"The request breaks a schema, nests over {MAX_DEPTH} levels deep, or names an unknown tool or parameter.",
     ),
     "invalid_run": (422, "The metadata or output holds what cannot be stored, or is too large."),
+    "unknown_model": (422, "The run may not have that model."),
+    "invalid_budget": (422, "The tokens or the cost are more than the service allows a run."),
+    "unpriced_model": (422, "The run is to keep to a cost, and what a model costs is unknown."),
+    "invalid_output_schema": (422, "The output schema is no JSON Schema, or too large."),
     "invalid_cursor": (422, "The cursor is none that a listing has given out."),
     "idempotency_key_reused": (422, "The Idempotency-Key was used before, for another request."),
     "internal_error": (500, "A fault of the service."),
@@ -68,6 +72,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
 
 BODY_PROBLEMS = ("malformed_json", "body_too_large", "unsupported_media_type", "invalid_request")
 """What every route with a body may answer."""
+
+MODEL_PROBLEMS = ("unknown_model", "invalid_budget", "unpriced_model", "invalid_output_schema")
+"""What a run is refused for that wants another model, budget or form of answer than it may have."""
 
 KEY_PROBLEMS = ("invalid_idempotency_key", "idempotency_key_reused")
 
@@ -130,21 +137,24 @@ WITH_NULLS: tuple[type[BaseModel], ...] = (
 )
 
 
-def install(app: FastAPI, tools: ToolSource) -> None:
-    """Make `app` state its document over the tools of the moment; it is built again when they change."""
+def install(app: FastAPI, tools: ToolSource, models: Sequence[str] = ("mock",)) -> None:
+    """Make `app` state its document over the tools of the moment; it is built again when they change.
+
+    `models` are those that a run may ask for.
+    """
     built: tuple[Mapping[str, PreparedTool], dict[str, Any]] | None = None
 
     def openapi() -> dict[str, Any]:
         nonlocal built
         snapshot = tools.snapshot()
         if built is None or built[0] is not snapshot:
-            built = snapshot, _document(app, list(snapshot))
+            built = snapshot, _document(app, list(snapshot), list(models))
         return built[1]
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
-def _document(app: FastAPI, tool_names: list[str]) -> dict[str, Any]:
+def _document(app: FastAPI, tool_names: list[str], model_names: list[str]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -166,6 +176,8 @@ def _document(app: FastAPI, tool_names: list[str]) -> dict[str, Any]:
         schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     for model in (RunTaskRequest, RunSubmission):
         _branch(schemas[model.__name__], "tools", "array")["items"] = {"type": "string", "enum": tool_names}
+        _branch(schemas[model.__name__], "model", "string")["enum"] = model_names
+        _branch(schemas[model.__name__], "output_schema", "object").update(STORABLE_OBJECT)
     return document
 
 

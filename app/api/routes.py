@@ -10,18 +10,20 @@ from fastapi import FastAPI, Path, Response
 
 from .. import __version__
 from ..jsonvalue import wire_form
-from ..runs.models import Run, RunRequest
+from ..runs.models import Run
 from ..runs.notes import NoteService
+from ..runs.reports import UsageReports
 from ..runs.service import RunService
 from ..tools.base import ToolSource
 from ..tools.governance import PROPOSAL_ID_PATTERN
 from . import idempotency, sse, wire
 from .models import GovernanceNotes, Health, RunTaskRequest, RunTaskResponse, ToolList
-from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, problems
+from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
 from .parameters import Detail
 from .run_models import RunModel
 from .runs import accepted, add_run_routes
 from .strict import StrictRequest, StrictRoute
+from .usage import add_usage_route
 
 PREFIX = "/api/v1"
 JSON = "application/json"
@@ -31,6 +33,7 @@ def add_routes(
     app: FastAPI,
     runs: RunService,
     notes: NoteService,
+    usage: UsageReports,
     tools: ToolSource,
     stopping: sse.Stopping | None = None,
     heartbeat_s: float = sse.HEARTBEAT_S,
@@ -53,7 +56,7 @@ def add_routes(
                 "description": "The run is kept and has not ended, since it waits for a person or takes its time.",
                 "headers": LOCATION,
             },
-            **problems(*BODY_PROBLEMS, *KEY_PROBLEMS, "run_pruned", "storage_unavailable"),
+            **problems(*BODY_PROBLEMS, *MODEL_PROBLEMS, *KEY_PROBLEMS, "run_pruned", "storage_unavailable"),
         },
     )
     async def run_task(task: RunTaskRequest, request: StrictRequest) -> Response:
@@ -63,9 +66,17 @@ def add_routes(
         """
         key = None
         if request.idempotency_key is not None:
-            named = None if task.tools is None else tuple(task.tools)
-            key = idempotency.key_of(request, RunRequest(task.goal, task.context, named))
-        run = await runs.run_task(task.goal, task.context, task.tools, key=key)
+            key = idempotency.key_of(request, task.to_request())
+        run = await runs.run_task(
+            task.goal,
+            task.context,
+            task.tools,
+            model=task.model,
+            max_tokens=task.max_tokens,
+            max_cost_usd=task.max_cost_usd,
+            output_schema=task.output_schema,
+            key=key,
+        )
         if isinstance(run, Run):
             return accepted(run)
         return Response(msgspec.json.encode(wire.finished(run)), media_type=JSON)
@@ -109,6 +120,7 @@ def add_routes(
         """Return the service's name and version."""
         return Health(version=__version__)
 
+    add_usage_route(app, usage)
     add_run_routes(app, runs, asyncio.Event() if stopping is None else stopping, heartbeat_s)
 
 

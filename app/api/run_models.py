@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
+from msgspec.structs import replace
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -17,18 +18,14 @@ from pydantic.config import JsonDict
 
 from ..runs.models import MAX_PRIORITY, MIN_PRIORITY, RunRequest, RunStatus
 from ..runs.requests import MAX_DEADLINE_S, MAX_METADATA_BYTES, MAX_STEPS
-from .models import EXAMPLE_STEP, EXAMPLE_TASK, RunTaskRequest, StepModel
+from .models import EXAMPLE_STEP, EXAMPLE_TASK, RunTaskRequest, StepModel, integral
+from .usage_models import EXAMPLE_USAGE, DecisionModel, UsageModel
 
 EXAMPLE_ID = "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d"
 EXAMPLE_HASH = "5f8a3c0d9b1e4a7f2c6d8e0b3a5f7c9d1e2b4a6c8d0f1e3a5b7c9d2e4f6a8b0c"
 EXAMPLE_TIME = "2026-11-22T09:30:00.123456Z"
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _integral(value: object) -> object:
-    """Return 7.0 as 7, since JSON Schema takes the one for an integer as well; strict validation does not."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _moment(value: object) -> object:
@@ -57,7 +54,7 @@ class RunSubmission(RunTaskRequest):
         json_schema_extra={"examples": [{**EXAMPLE_TASK, "priority": 10, "metadata": {"ticket": "OPS-7"}}]},
     )
 
-    priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY), BeforeValidator(_integral)] = Field(
+    priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY), BeforeValidator(integral)] = Field(
         0, description="Queued runs of a higher priority start sooner."
     )
     deadline_s: float | None = Field(
@@ -66,7 +63,7 @@ class RunSubmission(RunTaskRequest):
         le=MAX_DEADLINE_S,
         description="Seconds from now after which the run ends as an error, waiting time included.",
     )
-    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS), BeforeValidator(_integral)] | None = Field(
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS), BeforeValidator(integral)] | None = Field(
         None, description="Tool calls the run may make."
     )
     metadata: dict[str, Any] | None = Field(
@@ -76,10 +73,8 @@ class RunSubmission(RunTaskRequest):
 
     def to_request(self) -> RunRequest:
         """Return what is asked of the service."""
-        return RunRequest(
-            goal=self.goal,
-            context=self.context,
-            tools=None if self.tools is None else tuple(self.tools),
+        return replace(
+            super().to_request(),
             max_steps=self.max_steps,
             priority=self.priority,
             deadline_s=self.deadline_s,
@@ -127,6 +122,11 @@ EXAMPLE_RUN: JsonDict = {
     "head_hash": EXAMPLE_HASH,
     "priority": 10,
     "max_steps": None,
+    "model": "openai:gpt-5-mini",
+    "max_tokens": None,
+    "max_cost_usd": 0.05,
+    "usage": EXAMPLE_USAGE,
+    "cost_usd": 0.000651,
     "metadata": {"ticket": "OPS-7"},
     "created_at": EXAMPLE_TIME,
     "started_at": EXAMPLE_TIME,
@@ -141,8 +141,10 @@ EXAMPLE_RUN: JsonDict = {
 class RunModel(BaseModel):
     """A run as it is now. `events` is the number of its last event, `head_hash` that one's hash.
 
-    `output` and `reason` (the stable code of an error) are there once it has ended. A run that was pruned has lost
-    its events, and with them `goal`, `context`, `output` and `reason`.
+    `output` and `reason` (the stable code of an error) are there once it has ended. `model`, `max_steps`,
+    `max_tokens` and `max_cost_usd` are what it asked for itself. `usage` and `cost_usd` are what its models took,
+    exact to 1e-9; the cost is null if part of it is unknown. A run that was pruned has lost its events, and with
+    them `goal`, `context`, `output`, `reason` and what it asked for.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_RUN]})
@@ -158,6 +160,11 @@ class RunModel(BaseModel):
     head_hash: Hash
     priority: int
     max_steps: int | None
+    model: str | None
+    max_tokens: int | None
+    max_cost_usd: float | None
+    usage: UsageModel
+    cost_usd: float | None
     metadata: dict[str, Any] | None
     created_at: datetime
     started_at: datetime | None
@@ -178,7 +185,11 @@ class RunList(BaseModel):
 
 
 class TraceModel(BaseModel):
-    """Some steps of a run, in order; `next_after` asks for the next page and is null when there is none now."""
+    """Some steps of a run, in order; `next_after` asks for the next page and is null when there is none now.
+
+    `decisions` are those that led to these steps, and on the last page the one that is the answer. `usage` and
+    `cost_usd` are those of the whole run, with what came to nothing; the cost is null if part of it is unknown.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -187,7 +198,19 @@ class TraceModel(BaseModel):
                     "run_id": EXAMPLE_ID,
                     "status": "success",
                     "output": "Calculation result: 300 (from (100 + 50) * 2)",
+                    "model": "openai:gpt-5-mini",
+                    "usage": EXAMPLE_USAGE,
+                    "cost_usd": 0.000651,
                     "trace": [EXAMPLE_STEP],
+                    "decisions": [
+                        {
+                            "turn": 1,
+                            "model": "gpt-5-mini-2025-08-07",
+                            "steps": [1],
+                            "usage": EXAMPLE_USAGE,
+                            "cost_usd": 0.000651,
+                        }
+                    ],
                     "next_after": None,
                 }
             ]
@@ -197,7 +220,11 @@ class TraceModel(BaseModel):
     run_id: str
     status: RunStatus
     output: str | None
+    model: str | None
+    usage: UsageModel
+    cost_usd: float | None
     trace: list[StepModel]
+    decisions: list[DecisionModel]
     next_after: int | None
 
 

@@ -11,7 +11,7 @@ from ..errors import RunPrunedError
 from ..runs.models import FINISHED, Run
 from ..runs.service import RunService
 from . import idempotency, sse, wire
-from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, problems
+from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
 from .parameters import After, Cursor, LastEventId, Limit, RunId, RunLimit, Status, StepNumber
 from .run_models import EventPage, Happened, Resolution, RunList, RunModel, RunSubmission, TraceModel
 from .strict import StrictQueryRoute, StrictRequest
@@ -47,7 +47,7 @@ def _add_writing(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             202: {"model": RunModel, "description": "The run is kept.", "headers": LOCATION},
-            **problems(*BODY_PROBLEMS, "invalid_run", *KEY_PROBLEMS, "storage_unavailable"),
+            **problems(*BODY_PROBLEMS, *MODEL_PROBLEMS, "invalid_run", *KEY_PROBLEMS, "storage_unavailable"),
         },
     )
     async def submit_run(submission: RunSubmission, request: StrictRequest) -> Response:
@@ -158,6 +158,10 @@ def _add_following(app: FastAPI, runs: RunService, stopping: sse.Stopping, heart
         becomes durable. An event's id is its number; `Last-Event-ID` resumes behind it. The stream ends with an
         event `end`, which has the run's status and no id. A client that resumes behind the last event of an ended
         run gets a 204, which tells an `EventSource` to stop.
+
+        In between, and without ids since they are not kept, come `model.delta` (`turn`, `offset`, `text`), a piece
+        of what a model is saying, and `tool.progress` (`step`, `tool`, `text`, `fraction`). A piece at offset 0
+        begins the text, any other goes on where the last one ended; the next event with an id ends it.
         """
         if not _wants_stream(request.headers.get("accept", "")):
             page = wire.event_page(*await runs.events(run_id, after, limit))

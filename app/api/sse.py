@@ -1,4 +1,4 @@
-"""Server-sent events: a run's events as frames (WHATWG HTML, section 9.2), for as long as the client listens."""
+"""Server-sent events: a run's events, and what is heard between them, as frames (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
+import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from ..runs.feed import Page
+from ..runs.live import Delta, Heard
 from ..runs.models import FINISHED, Run, RunStatus, StoredEvent
 
 log = logging.getLogger(__name__)
@@ -58,17 +60,26 @@ def frame(event: StoredEvent) -> str:
     return f"id: {event.seq}\nevent: {kind}\ndata: {data}\n\n"
 
 
+def heard_frame(heard: Heard) -> bytes:
+    """Return the frame of something that is not kept. It has no id, so that it moves no client's `Last-Event-ID`.
+
+    Its data is JSON, in which a line end in a text is an escape.
+    """
+    kind = b"model.delta" if isinstance(heard, Delta) else b"tool.progress"
+    return b"event: %s\ndata: %s\n\n" % (kind, msgspec.json.encode(heard))
+
+
 def frames(page: list[StoredEvent]) -> bytes:
     """Return the frames of a page; they are made once for all who are handed the same page."""
     if not isinstance(page, Page):
         return "".join(map(frame, page)).encode()
     if page.wire is None:
-        page.wire = "".join(map(frame, page)).encode()
+        page.wire = "".join(map(frame, page)).encode() + b"".join(map(heard_frame, page.heard))
     return page.wire
 
 
 class EventStream(Response):
-    """The answer that is a run's events as they become durable, and the end of the run.
+    """The answer that is a run's events as they become durable, what is heard meanwhile, and the end of the run.
 
     It asks for the next page only when the one before has been sent, so a slow reader costs one page and what
     the server's transport holds. It ends after the frame `end`; or when the client goes, the server stops, or
@@ -126,7 +137,7 @@ class EventStream(Response):
         ended: RunStatus | None = None
         async with aclosing(self._pages) as pages:
             async for page in pages:
-                ended = _end_of(page[-1])
+                ended = _end_of(page[-1]) if page else None
                 wire = frames(page)
                 del page  # a slow reader holds what is sent, and not what it was made of
                 self._sending = True

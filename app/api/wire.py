@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ..agent.result import wire_trace
 from ..jsonvalue import wire_form
+from ..llm.interface import Usage
 from ..runs.models import FinishedRun, Run, RunPage, StoredEvent, Trace
+from ..runs.reports import UsageReport
+from ..runs.usage import Used, to_usd
 from .sse import event_type
 
 
@@ -31,6 +36,11 @@ def resource(run: Run) -> dict[str, Any]:
         "head_hash": run.head_hash.hex(),
         "priority": run.priority,
         "max_steps": run.max_steps,
+        "model": run.model,
+        "max_tokens": run.max_tokens,
+        "max_cost_usd": _dollars(run.max_cost),
+        "usage": _tokens(run.used),
+        "cost_usd": _cost(run.used),
         "metadata": None if run.metadata is None else wire_form(run.metadata),
         "created_at": run.created_at,
         "started_at": run.started_at,
@@ -53,7 +63,20 @@ def trace_page(trace: Trace) -> dict[str, Any]:
         "run_id": trace.run.run_id,
         "status": trace.run.status,
         "output": trace.run.output,
+        "model": trace.run.model,
+        "usage": _tokens(trace.run.used),
+        "cost_usd": _cost(trace.run.used),
         "trace": wire_trace(trace.steps),
+        "decisions": [
+            {
+                "turn": decision.turn,
+                "model": decision.model,
+                "steps": decision.steps,
+                "usage": None if decision.usage is None else _tokens(decision.usage),
+                "cost_usd": _dollars(decision.cost),
+            }
+            for decision in trace.decisions
+        ],
         "next_after": trace.next_after,
     }
 
@@ -78,3 +101,41 @@ def event_page(run: Run, events: Sequence[StoredEvent]) -> dict[str, Any]:
         ],
         "next_after": last if last < run.events else None,
     }
+
+
+def usage(report: UsageReport) -> dict[str, Any]:
+    """Return what was used as `UsageList` states it."""
+    return {
+        "by": report.by,
+        "from": report.first,
+        "to": report.last,
+        "usage": [{"group": group, **_sums(used)} for group, used in report.groups],
+        "total": _sums(report.total),
+    }
+
+
+def _sums(used: Used) -> dict[str, Any]:
+    return {
+        "calls": used.calls,
+        **_tokens(used),
+        "cost_usd": _dollars(used.cost),
+        "unpriced_calls": used.unpriced_calls,
+    }
+
+
+def _tokens(counted: Used | Usage) -> dict[str, int]:
+    return {
+        "input_tokens": counted.input_tokens,
+        "output_tokens": counted.output_tokens,
+        "cache_read_tokens": counted.cache_read_tokens,
+        "cache_write_tokens": counted.cache_write_tokens,
+    }
+
+
+def _cost(used: Used) -> msgspec.Raw | None:
+    return None if used.unpriced_calls else _dollars(used.cost)
+
+
+def _dollars(nano: int | None) -> msgspec.Raw | None:
+    """Return a sum as a JSON number with all its digits, which floating-point would lose."""
+    return None if nano is None else msgspec.Raw(f"{to_usd(nano):f}".rstrip("0").rstrip(".").encode())

@@ -20,6 +20,7 @@ from ..runs.service import RunService
 from ..storage.database import Database
 from ..storage.lockfile import DirectoryLock
 from ..storage.notifications import Notifier
+from ..storage.relay import Relay
 from ..storage.retention import Pruned, prune
 from ..storage.writer import GroupWriter
 from .database import connect
@@ -47,7 +48,7 @@ class Process:
 
     Args:
         executes: whether it takes runs from the queue.
-        notifier: carries news between processes; None if there is but one.
+        notifier, relay: carry news, and what runs say, between processes; None if there is but one.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Process:
         feed: EventFeed,
         runs: RunService,
         notifier: Notifier | None,
+        relay: Relay | None,
         scheduler: Scheduler,
         executes: bool,
     ) -> None:
@@ -74,6 +76,7 @@ class Process:
         self._feed = feed
         self._runs = runs
         self._notifier = notifier
+        self._relay = relay
         self._scheduler = scheduler
         self._executes = executes
         self._lock: DirectoryLock | None = None
@@ -104,7 +107,9 @@ class Process:
         self._database.attach(self._writer)
         self._writer.start()
         if self._notifier is not None:
-            self._keep(self._notifier.listen_forever(self._feed.changed))
+            self._keep(self._notifier.listen_forever(self._feed.changed, self._relay))
+        if self._relay is not None:
+            self._keep(self._relay.send_forever())
         if self._executes:
             if not self._database.is_sqlite:
                 await self._store.beat(self._executor.owner, LEASE_S)

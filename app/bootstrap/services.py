@@ -10,22 +10,29 @@ from uuid import uuid4
 
 from ..agent.core import Agent
 from ..config import Environment, ScheduledRun, Settings
-from ..errors import AgentCoreError, CallerError, ConfigurationError, ToolModuleError
+from ..errors import AgentCoreError, CallerError, ConfigurationError, ToolModuleError, UnpricedModelError
 from ..llm.interface import CompletionClient, LLMClient
 from ..runs.executor import Executor
 from ..runs.feed import EventFeed
 from ..runs.models import DEFAULT_TENANT, RunKey, RunRequest
 from ..runs.notes import NoteService
-from ..runs.requests import new_run
+from ..runs.reports import UsageReports
+from ..runs.requests import new_run, opening
 from ..runs.schedule import Schedule, Scheduler
 from ..runs.service import RunService
+from ..runs.usage import to_nano
+from ..runs.voices import Voices
 from ..storage.notes import SqlNoteStore
 from ..storage.notifications import Notifier
+from ..storage.relay import Relay
 from ..storage.runs import SqlRunStore
+from ..storage.usage import SqlUsageStore
 from ..storage.writer import GroupWriter
 from ..telemetry.logs import Log
+from ..tools.base import ToolSource
 from ..tools.builtin import tools_over
 from .database import declare_database
+from .models import Models
 from .process import GRACE_S, Process
 from .queue import queue_of
 
@@ -55,13 +62,14 @@ class Services:
         # embedded, a process does all; over Postgres it accepts and answers, and workers execute
         executes = database.is_sqlite if executes is None else executes
         self.tools = tools_over(SqlNoteStore(database))
-        self.agent = Agent(
-            llm_client, tools=self.tools, max_steps=settings.max_steps, max_seconds=settings.max_run_seconds
-        )
+        self.models = Models(settings, llm_client=llm_client, executes=executes)
+        self.agent = _agent(settings, self.models, self.tools)
         queue = queue_of(database)
         store = SqlRunStore(database, queue)
-        feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S)
+        voices = Voices()
+        feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S, voices=voices)
         notifier = None if database.is_sqlite else Notifier(database)
+        relay = None if database.is_sqlite else Relay(database, voices, feed)
         writer = GroupWriter(database, feed, None if notifier is None else notifier.notify)
         executor = Executor(
             self.agent,
@@ -71,8 +79,10 @@ class Services:
             concurrency=settings.run_concurrency,
             tenant_limit=settings.tenant_concurrency,
             on_finished=self.log.run_finished,
+            voices=voices,
         )
         self.runs = RunService(self.agent, store, queue, executor, feed, executes=executes)
+        self.usage = UsageReports(SqlUsageStore(database))
         self.notes = NoteService(self.tools)
         self._process = Process(
             settings,
@@ -84,6 +94,7 @@ class Services:
             feed=feed,
             runs=self.runs,
             notifier=notifier,
+            relay=relay,
             scheduler=Scheduler([_schedule(entry, self.agent) for entry in settings.schedules]),
             executes=executes,
         )
@@ -111,6 +122,7 @@ class Services:
         """Let steps end for `grace_s`, hand back what is unfinished, write what is to be written, close it all."""
         self.announce_stop(grace_s)
         await self._process.stop(grace_s)
+        await self.models.aclose()
 
 
 def build_services(
@@ -123,12 +135,34 @@ def build_services(
 
     Raises:
         ToolModuleError: a module of TOOL_MODULES could not be imported.
-        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are, or a schedule names unknown tools.
+        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are, a schedule names unknown tools, or a
+            model has no key, no address or no price where it needs one.
         MissingExtraError: something needs packages that are not installed.
     """
     for name in settings.tool_modules:
         _import_tool_module(name)
     return Services(settings, llm_client=llm_client, executes=executes)
+
+
+def _agent(settings: Settings, models: Models, tools: ToolSource) -> Agent:
+    agent = Agent(
+        models.client,
+        tools=tools,
+        max_steps=settings.max_steps,
+        max_seconds=settings.max_run_seconds,
+        fallbacks=models.fallbacks,
+        models=models.by_name,
+        max_retries=settings.llm_max_retries,
+        max_tokens=settings.max_tokens,
+        max_cost=None if settings.max_cost_usd is None else to_nano(settings.max_cost_usd),
+        allows_unknown_prices=settings.allow_unknown_prices,
+        call_seconds=settings.llm_timeout_s,
+    )
+    try:  # what every run would be refused for
+        agent.opening("any")
+    except UnpricedModelError as error:
+        raise ConfigurationError(f"MAX_COST_USD: {error} ALLOW_UNKNOWN_PRICES=true says that it may.") from error
+    return agent
 
 
 def _schedule(entry: ScheduledRun, agent: Agent) -> Schedule:
@@ -140,9 +174,13 @@ def _schedule(entry: ScheduledRun, agent: Agent) -> Schedule:
         priority=entry.priority,
         deadline_s=entry.deadline_s,
         metadata={"schedule": entry.name},
+        model=entry.model,
+        max_tokens=entry.max_tokens,
+        max_cost_usd=entry.max_cost_usd,
+        output_schema=entry.output_schema,
     )
     try:  # what would be refused when its time comes
-        agent.opening(request.goal, request.context, request.tools, request.max_steps)
+        opening(agent, request)
         new_run(RunKey(DEFAULT_TENANT, ""), request)
     except CallerError as error:
         raise ConfigurationError(f"SCHEDULES, {entry.name[:80]!r}: {error}") from error

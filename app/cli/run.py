@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING
 
-from .terminal import printable, say
+from .terminal import json_object, printable, say, whole_number
 
 if TYPE_CHECKING:
     from ..agent.events import ToolInterrupted
@@ -22,8 +22,24 @@ def add_to(commands: Commands) -> None:
     run.add_argument("goal")
     run.add_argument("--context", help="background for the goal")
     run.add_argument("--tools", help="comma-separated names of the tools the run may use; empty for none")
+    run.add_argument("--model", metavar="NAME", help="the model to ask, of those that LLM_MODELS allows")
+    run.add_argument("--max-tokens", type=whole_number(1, 10**9 - 1), metavar="N", help="tokens it may take")
+    run.add_argument("--max-cost", type=_dollars, metavar="USD", help="US dollars it may cost")
+    run.add_argument(
+        "--output-schema", type=json_object, metavar="JSON", help="a JSON Schema that the answer satisfies as JSON"
+    )
     run.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     run.set_defaults(command=_run)
+
+
+def _dollars(text: str) -> float:
+    try:
+        dollars = float(text)
+    except ValueError:
+        dollars = 0.0
+    if not 0 < dollars < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is no sum of money above 0, such as 0.05")
+    return dollars
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -31,7 +47,15 @@ def _run(options: argparse.Namespace) -> int:
 
     tools = options.tools
     names = None if tools is None else tuple(name.strip() for name in tools.split(",") if name.strip())
-    request = RunRequest(options.goal, options.context, names)
+    request = RunRequest(
+        options.goal,
+        options.context,
+        names,
+        model=options.model,
+        max_tokens=options.max_tokens,
+        max_cost_usd=options.max_cost,
+        output_schema=options.output_schema,
+    )
     result = asyncio.run(_carry_out(request, show=not options.json))
     say(result.model_dump_json() if options.json else printable(result.output))
     return 0 if result.status == "success" else 1

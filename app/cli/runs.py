@@ -8,7 +8,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from .terminal import one_line, printable, say, stamp, whole_number
+from .terminal import json_object, one_line, printable, say, stamp, whole_number
+from .usage import cost_of, sums_of
 
 if TYPE_CHECKING:
     from ..jsonvalue import JsonObject
@@ -42,19 +43,9 @@ def add_to(commands: Commands) -> None:
     resolve.add_argument("step", metavar="STEP", type=whole_number(1, 100_000))
     resolve.add_argument("outcome", choices=("happened", "did_not_happen"))
     resolve.add_argument(
-        "--output", type=_json_object, metavar="JSON", help="what the tool returned, if it happened: a JSON object"
+        "--output", type=json_object, metavar="JSON", help="what the tool returned, if it happened: a JSON object"
     )
     resolve.set_defaults(command=_resolve)
-
-
-def _json_object(text: str) -> JsonObject:
-    import msgspec
-
-    try:
-        value: JsonObject = msgspec.json.decode(text, type=dict)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"it is no JSON object: {error}") from None
-    return value
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -140,15 +131,27 @@ def _facts(run: Run) -> dict[str, str | None]:
         "output": None if run.output is None else printable(run.output),
         "reason": run.reason,
         "steps": str(run.steps),
+        "model": run.model,
+        "used": _used(run),
         **{name: None if at is None else stamp(at) for name, at in times.items()},
         "head": f"event {run.events}, {run.head_hash.hex()}",
     }
+
+
+def _used(run: Run) -> str | None:
+    """Return what the run's models took; None if they took nothing, as the offline planner."""
+    used = run.used
+    tokens = f"{used.input_tokens} tokens in, {used.output_tokens} out"
+    return f"{tokens}, {cost_of(used)}" if used.calls else None
 
 
 def _as_object(run: Run) -> JsonObject:
     import msgspec
 
     from ..jsonvalue import wire_form
+    from ..runs.usage import to_usd
 
     values: JsonObject = msgspec.to_builtins(run, builtin_types=(bytes,))
-    return wire_form({**values, "head_hash": run.head_hash.hex()})
+    del values["used"], values["max_cost"]
+    max_cost = None if run.max_cost is None else float(to_usd(run.max_cost))
+    return wire_form({**values, "head_hash": run.head_hash.hex(), "max_cost_usd": max_cost, **sums_of(run.used)})

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from ..jsonvalue import JsonObject
+
     Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -50,3 +52,14 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def json_object(text: str) -> JsonObject:
+    """Return the JSON object that an argument is."""
+    import msgspec
+
+    try:
+        value: JsonObject = msgspec.json.decode(text, type=dict)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"it is no JSON object: {error}") from None
+    return value

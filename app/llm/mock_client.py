@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import assert_never
 
 from ..jsonvalue import JsonObject
-from .interface import LLMRequest, LLMResponse, ToolCall, ToolMessage, ToolSpec, UserMessage
+from .interface import LLMRequest, LLMResponse, ModelCard, ToolCall, ToolMessage, ToolSpec, UserMessage
 from .offline.answers import sentence, short_form
 from .offline.compile import compile_goal
 from .offline.notes import text_in_context
@@ -23,6 +23,7 @@ class MockLLMClient:
     """Plans with a small grammar instead of a network. It keeps nothing: its place is read from the messages."""
 
     name = "mock"
+    card = ModelCard("mock", "mock")
     quick = True
     is_free = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, assert_never, cast
 
@@ -35,6 +35,8 @@ Decide the next move and reply with one JSON value and nothing else:
   to finish:         {"answer": "<text for the caller>"}"""
 
 NO_TOOLS = "You have no tools."
+
+ANSWER_IN_JSON = "The answer is not text here, but a JSON value that satisfies this JSON Schema:"
 
 _TOOL = re.compile(r"^- (\S+): (.*) Input schema: (\{.*\})$", re.MULTILINE)
 
@@ -70,8 +72,10 @@ class PromptedClient:
             ModelResponseError: the text is neither plain words nor a decision; the message tells the model why.
         """
         if not self._system:
-            self._system = f"{request.system}\n\n{_tools_text(request.tools)}\n\n{HOW_TO_ANSWER}"
-        self._rendered.extend(_render(message) for message in request.messages[len(self._rendered) :])
+            self._system = f"{request.system}\n\n{tools_text(request.tools)}\n\n{HOW_TO_ANSWER}"
+            if request.output_schema is not None:
+                self._system += f"\n\n{ANSWER_IN_JSON} {json.dumps(request.output_schema)}"
+        self._rendered.extend(render(message) for message in request.messages[len(self._rendered) :])
         response = await self._generate("\n".join(self._rendered), self._system)
         if not isinstance(response, LLMResponse):
             raise ModelResponseError(f"generate() returned {type(response).__name__}, not an LLMResponse.")
@@ -86,16 +90,16 @@ class PromptedClient:
         return await response if inspect.isawaitable(response) else response
 
 
-def _tools_text(tools: object) -> str:
-    specs = cast("tuple[ToolSpec, ...]", tools)
-    if not specs:
+def tools_text(tools: Sequence[ToolSpec]) -> str:
+    """Return what a model is told of its tools, a line each."""
+    if not tools:
         return NO_TOOLS
-    lines = [f"- {spec.name}: {spec.description} Input schema: {json.dumps(spec.input_schema)}" for spec in specs]
+    lines = [f"- {spec.name}: {spec.description} Input schema: {json.dumps(spec.input_schema)}" for spec in tools]
     return "You have these tools:\n" + "\n".join(lines)
 
 
-def _render(message: Message) -> str:
-    """One line of JSON a message: data stays inside its quotes, whatever it says."""
+def render(message: Message) -> str:
+    """Return one line of JSON for a message: data stays inside its quotes, whatever it says."""
     match message:
         case UserMessage():
             fields: JsonObject = {"goal": message.goal, "context": message.context}

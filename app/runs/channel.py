@@ -8,13 +8,11 @@ from contextlib import suppress
 from typing import Final
 
 from ..errors import RunNotFoundError, RunPrunedError, StorageError
+from .live import Delta, Ear, Heard, Live, Place
 from .models import FINISHED, RunKey, RunStatus, StoredEvent
 from .ports import RunStore
 from .turns import Turns
-
-PAGE_BYTES: Final = 48 * 1024
-"""How much text a page holds, and the window. With the frames of both pages that are kept, that is what all
-listeners of a run cost together: 240 KiB, or as much as its largest event and that one's frame."""
+from .window import PAGE_BYTES, Page, Window, size_of
 
 PAGE_EVENTS: Final = 1000
 KEPT_PAGES: Final = 2
@@ -23,50 +21,6 @@ PAUSE_S: Final = 0.05
 """A listener hears of news at most this often, and then of all there is."""
 
 AT_REST: Final[frozenset[RunStatus]] = frozenset((*FINISHED, "waiting"))
-
-
-class Page(list[StoredEvent]):
-    """Some events of one run, the same object for every listener at their place.
-
-    `wire` is for whoever sends them, to make what is sent once and not once for each listener.
-    """
-
-    __slots__ = ("wire",)
-
-    def __init__(self, events: Sequence[StoredEvent]) -> None:
-        super().__init__(events)
-        self.wire: bytes | None = None
-
-
-class Window:
-    """The newest events of a run that were seen here, without gaps: at most PAGE_BYTES of text, or one event."""
-
-    __slots__ = ("_bytes", "_events")
-
-    def __init__(self) -> None:
-        self._events: list[StoredEvent] = []
-        self._bytes = 0
-
-    def add(self, events: Sequence[StoredEvent]) -> None:
-        """Take events in that are newer than those that are here; after a gap they are all that is kept."""
-        kept = self._events
-        last = kept[-1].seq if kept else events[0].seq - 1
-        fresh = [event for event in events if event.seq > last]
-        if fresh and fresh[0].seq != last + 1:
-            kept.clear()
-            self._bytes = 0
-        kept.extend(fresh)
-        self._bytes += sum(map(_size, fresh))
-        old = 0
-        while self._bytes > PAGE_BYTES and old < len(kept) - 1:
-            self._bytes -= _size(kept[old])
-            old += 1
-        del kept[:old]
-
-    def beyond(self, seq: int) -> list[StoredEvent]:
-        """Return all events beyond `seq`; none if the next one is not here."""
-        at = seq + 1 - self._events[0].seq if self._events else -1
-        return self._events[at:] if at >= 0 else []
 
 
 class Channel:
@@ -88,6 +42,8 @@ class Channel:
         self._pruned = False
         self._window = Window()
         self._pages: dict[int, Page] = {}
+        self._live: Live | None = None
+        self._said: tuple[object, Page] | None = None
         self._reading = asyncio.Lock()
         self._resting = asyncio.Event()
         self._waiting: dict[asyncio.Future[None], None] = {}
@@ -136,14 +92,58 @@ class Channel:
         if self._pruned:
             raise _pruned(self._key)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will be added to the run."""
+        return self._status in FINISHED
+
     def is_over(self, after: int) -> bool:
         """Say whether the run has ended and has no event beyond `after`."""
-        return after >= self.head and self._status in FINISHED
+        return after >= self.head and self.has_ended
 
-    async def news(self) -> None:
-        """Return when there is news, and it is the caller's turn to hear it."""
+    def heard(self, live: Live) -> None:
+        """Take note that there is more to be heard of the run."""
+        self._live = live
+        self._tell()
+
+    def overheard(self, place: Place, turn: int, heard: Heard) -> None:
+        """Take in what another process lets be heard, unless the run is further by now."""
+        live = self._live
+        if live is None or live.place < place:
+            live = Live(place, turn)
+        elif place < live.place:
+            return
+        if isinstance(heard, Delta):
+            live.repeat(heard)
+        else:
+            live.report(heard)
+        self.heard(live)
+
+    def listen(self, ear: Ear, after: int) -> list[Page]:
+        """Return a page of what is new to this listener, or none.
+
+        Only who has every event before it hears what is said, and who has one behind it does not any more.
+        """
+        live = self._live
+        if live is None or not self._says_more(ear, after):
+            return []
+        before = ear.position
+        heard = live.hear(ear)
+        which = before, ear.position
+        if self._said is None or self._said[0] != which:
+            self._said = which, Page((), heard)
+        return [self._said[1]]
+
+    def _says_more(self, ear: Ear, after: int) -> bool:
+        live = self._live
+        return live is not None and live.place[1] == after and live.has_more(ear)
+
+    async def news(self, ear: Ear, after: int) -> None:
+        """Return when there is news to a listener who has the events up to `after`, and it is their turn."""
         waiting = self._loop.create_future()
         self._waiting[waiting] = None
+        if self._says_more(ear, after):
+            self._tell()
         try:
             await waiting
         finally:
@@ -184,7 +184,7 @@ class Channel:
 
     def _keep(self, after: int, events: Sequence[StoredEvent]) -> Page:
         page = Page(events)
-        if _size(events[0]) > PAGE_BYTES:
+        if size_of(events[0]) > PAGE_BYTES:
             self._pages.clear()
         elif len(self._pages) == KEPT_PAGES:
             del self._pages[next(iter(self._pages))]
@@ -236,11 +236,6 @@ class Channel:
     def _poll_now(self) -> None:
         self.refresh()
         self._await_poll()
-
-
-def _size(event: StoredEvent) -> int:
-    body = event.body
-    return len(body) if body.isascii() else len(body.encode())
 
 
 def _pruned(key: RunKey) -> RunPrunedError:

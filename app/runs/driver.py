@@ -15,11 +15,13 @@ from ..agent.endings import Limits, out_of_time
 from ..agent.events import RunFinished, RunStarted
 from ..agent.state import AgentState
 from ..errors import UnreadableRunError
+from ..tools.call import reporting_to
 from .folding import folded
 from .held import Ended, HeldRun, OnFinished, Stop
 from .journal import DurableJournal
 from .models import Claim, NewRun, RunKey
 from .ports import RunStore, UnitWriter
+from .voices import Voices
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Driver:
         guest: this process's name in claims for a moment, outside of a run's turn. Nobody of that name is ever
             alive, so what such a claim leaves behind in a failure can be taken up by anybody at once.
         on_finished: is told of every run that ends here.
+        voices: what these runs say while they are driven.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class Driver:
         guest: str,
         on_finished: OnFinished | None,
         clock: Callable[[], datetime],
+        voices: Voices,
     ) -> None:
         self._agent = agent
         self._store = store
         self._writer = writer
         self._on_finished = on_finished
         self._clock = clock
+        self._voices = voices
         self._to_cancel: set[RunKey] = set()
         self._is_stopping = False
         self.guest = guest
@@ -161,13 +166,15 @@ class Driver:
         return DurableJournal(self._writer, claim, self._clock, lambda: self._interrupt(claim.key))
 
     def _held_run(self, journal: DurableJournal, state: AgentState, seconds: float | None) -> HeldRun:
-        loop = self._agent.loop(state, journal, journal.key.run_id, seconds)
-        return HeldRun(journal, state, loop, self._on_finished)
+        voice = self._voices.voice(journal, state)
+        loop = self._agent.loop(state, journal, journal.key.run_id, seconds, on_delta=voice.say)
+        return HeldRun(journal, state, loop, voice, self._on_finished)
 
     async def _drive(self, held: HeldRun) -> Ended:
         """Carry a run on until it ends, waits, or is to stop, and record where it has stopped."""
         key = held.journal.key
         self.held[key] = held
+        self._voices.begin(key, held.voice)
         if key in self._to_cancel:
             held.stop = Stop.CANCEL
         elif self._is_stopping:
@@ -175,11 +182,14 @@ class Driver:
         ordered_from_outside = False
         try:
             held.task = asyncio.current_task()
-            await self._advance(held)
+            with reporting_to(held.voice.report):
+                await self._advance(held)
         except asyncio.CancelledError:
             ordered_from_outside = held.stop is None
         finally:
             del self.held[key]  # from here on nobody interrupts it
+            held.loop.close()
+            self._voices.end(key)
         ended = await self._settled(held)
         if ordered_from_outside:
             raise asyncio.CancelledError

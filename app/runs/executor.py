@@ -18,6 +18,7 @@ from .driver import Driver
 from .held import Ended, OnFinished
 from .models import Claim, Job, NewRun, RunKey
 from .ports import RunStore, UnitWriter
+from .voices import Voices
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Executor:
         concurrency: how many runs are under way here at once; others wait for their turn.
         tenant_limit: how many of one tenant may be running in all processes; 0 for any number.
         on_finished: is told of every run that ends here.
+        voices: what these runs say while they are driven.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Executor:
         concurrency: int = 64,
         tenant_limit: int = 0,
         on_finished: OnFinished | None = None,
+        voices: Voices | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self.owner = owner
         self._tenant_limit = tenant_limit
-        self.driver = Driver(agent, store, writer, f"{owner}/guest", on_finished, clock)
+        voices = Voices() if voices is None else voices
+        self.driver = Driver(agent, store, writer, f"{owner}/guest", on_finished, clock, voices)
         self._slots = asyncio.Semaphore(concurrency)
         self._taken: set[RunKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

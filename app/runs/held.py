@@ -16,6 +16,7 @@ from ..agent.loop import Loop
 from ..agent.state import AgentState
 from .journal import DurableJournal
 from .models import FinishedRun, RunStatus
+from .voices import Voice
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,22 @@ class Ended(Struct, frozen=True):
 class HeldRun:
     """One run that this process is driving."""
 
-    __slots__ = ("_on_finished", "_since", "journal", "loop", "state", "stop", "task")
+    __slots__ = ("_on_finished", "_since", "journal", "loop", "state", "stop", "task", "voice")
 
     def __init__(
-        self, journal: DurableJournal, state: AgentState, loop: Loop, on_finished: OnFinished | None
+        self,
+        journal: DurableJournal,
+        state: AgentState,
+        loop: Loop,
+        voice: Voice,
+        on_finished: OnFinished | None,
     ) -> None:
         self._on_finished = on_finished
         self._since = perf_counter()
         self.journal = journal
         self.state = state
         self.loop = loop
+        self.voice = voice
         self.task: asyncio.Task[object] | None = None
         self.stop: Stop | None = None
 

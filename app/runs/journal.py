@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
-from ..agent.events import Event, RunFinished, ToolCompleted
+from ..agent.events import (
+    Event,
+    ModelDecided,
+    ModelFailed,
+    ModelRejected,
+    ModelRequested,
+    RunFinished,
+    ToolCompleted,
+)
 from ..errors import StepError
 from ..jsonvalue import JsonObject
 from .capping import seal
 from .chain import GENESIS
 from .models import Claim, NewRun, RunKey, RunStatus, StoredEvent
 from .ports import Effect, Unit, UnitWriter
+from .usage import use_of
+
+_OF_MODELS: Final = frozenset((ModelRequested, ModelDecided, ModelRejected, ModelFailed))
 
 
 class DurableJournal:
@@ -27,6 +39,7 @@ class DurableJournal:
     """
 
     __slots__ = (
+        "_asked",
         "_clock",
         "_failure",
         "_new",
@@ -57,6 +70,7 @@ class DurableJournal:
         self._unsettled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self._asked: str | None = None
         self.cancel_requested = False
         self.key: RunKey = start.key
         if isinstance(start, NewRun):
@@ -72,7 +86,8 @@ class DurableJournal:
         # four times a step: what could be a call of another method is written out
         if self._failure is not None:
             raise self._failure
-        event, stored = seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event)
+        at = self._clock()
+        event, stored = seal(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
         unit = self._unit
         if unit is None or not unit.is_open:
             unit = self._submit()
@@ -84,6 +99,8 @@ class DurableJournal:
             unit.steps = self.steps
         elif type(event) is RunFinished:
             unit.status = event.status
+        elif type(event) in _OF_MODELS:
+            self._book(unit, event, at)
         return event
 
     async def commit(self) -> None:
@@ -126,6 +143,15 @@ class DurableJournal:
         """Hand the claim back with an unfinished status, and return when that is durable."""
         self._open_unit().status = status
         await self.commit()
+
+    def _book(self, unit: Unit, event: Event, at: datetime) -> None:
+        """Take note of what a call of a model took, to be written with the event that says how it ended."""
+        if isinstance(event, ModelRequested):
+            self._asked = event.model
+        elif isinstance(event, ModelDecided | ModelRejected | ModelFailed):
+            use = use_of(event, self._asked, at)
+            if use is not None:
+                unit.usage = [*(unit.usage or ()), use]
 
     def _seal(self, event: Event) -> tuple[Event, StoredEvent]:
         return seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -9,6 +10,8 @@ from msgspec import Struct
 
 from ..agent.events import Step
 from ..jsonvalue import JsonObject
+from ..llm.interface import Usage
+from .usage import Used
 
 RunStatus: TypeAlias = Literal["queued", "running", "waiting", "success", "error", "cancelled"]
 """queued: nobody works on it yet. running: somebody does. waiting: a person has to say what became of a step.
@@ -43,16 +46,24 @@ class RunRequest(Struct, frozen=True):
         deadline_s: seconds from its submission after which it ends as an error, waiting time included.
         not_before: it does not start before this moment (with an offset from UTC).
         metadata: the caller's own labels, given back with the run and never read.
+        model: the name of the one it wants, of those that the settings allow; None for the settings'.
+        max_tokens: how many its models may take, input and output; None for the setting's.
+        max_cost_usd: what they may cost; None for the setting's.
+        output_schema: the JSON Schema that the output satisfies as JSON text.
     """
 
     goal: str
     context: str | None = None
-    tools: tuple[str, ...] | None = None
+    tools: Sequence[str] | None = None
     max_steps: int | None = None
     priority: int = 0
     deadline_s: float | None = None
     not_before: datetime | None = None
     metadata: JsonObject | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    output_schema: JsonObject | None = None
 
 
 class IdempotencyKey(Struct, frozen=True):
@@ -65,8 +76,9 @@ class IdempotencyKey(Struct, frozen=True):
 class Run(Struct, frozen=True):
     """A run as it is kept. Times are UTC; `events` is the number of the last one, `head_hash` its hash.
 
-    `output` and `reason` are there once it has ended. A run that was pruned has lost its events, and with them
-    `goal`, `context`, `output` and `reason`.
+    `output` and `reason` are there once it has ended. `model` and the budget (`max_cost` in nano-dollars) are what
+    it asked for itself; `used` is what its models took. A run that was pruned has lost its events, and with them
+    `goal`, `context`, `output`, `reason` and what it asked for.
     """
 
     run_id: str
@@ -89,6 +101,10 @@ class Run(Struct, frozen=True):
     cancel_requested: bool
     pruned_at: datetime | None
     tenant: str = DEFAULT_TENANT
+    model: str | None = None
+    max_tokens: int | None = None
+    max_cost: int | None = None
+    used: Used = Used()
 
 
 class RunPage(Struct, frozen=True):
@@ -107,15 +123,30 @@ class StoredEvent(Struct, frozen=True):
     hash: bytes
 
 
+class Decision(Struct, frozen=True):
+    """What a model decided: the numbers of the steps it asked for, none if it was the answer.
+
+    `model` is the one that answered, None if it did not say; `cost` is in nano-dollars, None if unknown.
+    """
+
+    turn: int
+    model: str | None
+    steps: list[int]
+    usage: Usage | None
+    cost: int | None
+
+
 class Trace(Struct, frozen=True):
     """A run and some of its steps, in order; `next_after` is the number to ask on with, None if there are no more.
 
-    A step in doubt is the last one, with the error "in_doubt: ...".
+    A step in doubt is the last one, with the error "in_doubt: ...". `decisions` are those that led to the steps,
+    and at the end of the run the one that is the answer.
     """
 
     run: Run
     steps: list[Step]
     next_after: int | None
+    decisions: Sequence[Decision] = ()
 
 
 class Note(Struct, frozen=True):

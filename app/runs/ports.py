@@ -1,4 +1,4 @@
-"""What runs need of the world, as protocols: the store, the writer of journals, the queue, the news."""
+"""What runs need of the world, as protocols: the store, the writer, the queue, the news, the audience."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal, Protocol, TypeAlias
 from ..errors import StepError
 from ..jsonvalue import JsonObject
 from ..tools.base import Transaction
+from .live import Live
 from .models import Claim, IdempotencyKey, Job, NewRun, Refusal, Run, RunKey, RunPage, RunStatus, StoredEvent
+from .usage import ModelUse
 
 Effect: TypeAlias = Callable[[Transaction], JsonObject]
 Completion: TypeAlias = Callable[[JsonObject | None, StepError | None], list[StoredEvent]]
@@ -23,6 +25,7 @@ class Unit:
     effect leaves nothing behind. Both may be called again when the transaction has to be tried again.
 
     `status` and `steps` are the run's after these events; a status other than running hands the claim back.
+    `usage` is what the models' answers among them took, None while there are none; it is written with them.
     """
 
     __slots__ = (
@@ -38,6 +41,7 @@ class Unit:
         "status",
         "step",
         "steps",
+        "usage",
     )
 
     def __init__(
@@ -56,6 +60,7 @@ class Unit:
         self.epoch = epoch
         self.expected_seq = expected_seq
         self.events: list[StoredEvent] = []
+        self.usage: list[ModelUse] | None = None
         self.status: RunStatus = "running"
         self.steps = 0
         self.new = new
@@ -184,4 +189,16 @@ class RunNews(Protocol):
 
     def changed(self, key: RunKey) -> None:
         """Tell that another process has made something durable."""
+        ...
+
+
+class Audience(Protocol):
+    """Those who listen to runs while they speak. What they hear is lost if nobody listens, and never kept."""
+
+    def __contains__(self, key: object) -> bool:
+        """Say whether somebody listens to this run; it costs a look-up, and may be asked on any thread."""
+        ...
+
+    def heard(self, key: RunKey, live: Live) -> None:
+        """Take note, on the event loop, that there is more to hear; `live` goes on changing."""
         ...

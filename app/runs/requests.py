@@ -7,13 +7,36 @@ from typing import Final
 
 import msgspec
 
-from ..errors import InvalidRunError
+from ..agent.core import Agent
+from ..agent.events import RunStarted
+from ..errors import InvalidBudgetError, InvalidRunError
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
 from .models import MAX_PRIORITY, MIN_PRIORITY, NewRun, RunKey, RunRequest
+from .usage import to_nano
 
 MAX_STEPS: Final = 1000
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_DEADLINE_S: Final = 30 * 86_400.0
+MIN_COST_USD: Final = 1e-9
+MAX_COST_USD: Final = 1_000_000
+MAX_TOKENS: Final = 10**12
+
+
+def opening(agent: Agent, request: RunRequest) -> RunStarted:
+    """Return the first event of a run; raises the CallerErrors of `Agent.opening`."""
+    cost = request.max_cost_usd
+    if cost is not None and not MIN_COST_USD <= cost <= MAX_COST_USD:
+        raise InvalidBudgetError(f"max_cost_usd is {cost}; it is {MIN_COST_USD} to {MAX_COST_USD}.")
+    return agent.opening(
+        request.goal,
+        request.context,
+        request.tools,
+        request.max_steps,
+        model=request.model,
+        max_tokens=request.max_tokens,
+        max_cost=None if cost is None else to_nano(cost),
+        output_schema=request.output_schema,
+    )
 
 
 def new_run(key: RunKey, request: RunRequest) -> NewRun:

@@ -40,7 +40,7 @@ from .models import (
     Trace,
 )
 from .ports import RunQueue, RunStore
-from .requests import bounded, new_run
+from .requests import bounded, new_run, opening
 from .trace import finished, not_found, pruned, trace_of
 
 MAX_OUTPUT_BYTES = 128 * 1024
@@ -89,24 +89,38 @@ class RunService:
         context: str | None = None,
         tools: Sequence[str] | None = None,
         *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        max_cost_usd: float | None = None,
+        output_schema: JsonObject | None = None,
         key: IdempotencyKey | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> FinishedRun | Run:
         """Carry out a goal and wait for its end; of a run that waits for a person, return how it stands.
 
-        Under an idempotency key that was used before, return that run: its outcome, or how it stands.
+        The other arguments are those of a `RunRequest`. Under an idempotency key that was used before, return that
+        run: its outcome, or how it stands.
 
         Raises:
             CallerError: the request cannot be carried out; nothing has run.
             StorageError: the run could not be kept; it may have been carried out in part.
         """
-        opening = self._agent.opening(goal, context, tools)
+        request = RunRequest(
+            goal,
+            context,
+            tools,
+            model=model,
+            max_tokens=max_tokens,
+            max_cost_usd=max_cost_usd,
+            output_schema=output_schema,
+        )
+        begun = opening(self._agent, request)
         here = self._executes and self._executor.has_room()
         new = NewRun(RunKey(tenant, self._new_id()), owner=self._executor.owner if here else None)
         if key is not None or not here:
-            return await self._kept_first(new, opening, key)
+            return await self._kept_first(new, begun, key)
         try:
-            return await self._outcome(new.key, await self._executor.start(new, opening))
+            return await self._outcome(new.key, await self._executor.start(new, begun))
         except FencedError:  # another process took it for abandoned; it is in good hands
             return await self._wait_for(new.key)
 
@@ -120,9 +134,9 @@ class RunService:
             IdempotencyKeyReusedError: the key belongs to another request.
             StorageError: it is not known to be kept.
         """
-        opening = self._agent.opening(request.goal, request.context, request.tools, request.max_steps)
+        begun = opening(self._agent, request)
         new = new_run(RunKey(tenant, self._new_id()), request)
-        run_id, _ = await self._create(new, self._first(new, opening), key)
+        run_id, _ = await self._create(new, self._first(new, begun), key)
         return await self.get(run_id, tenant)
 
     async def get(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
@@ -255,9 +269,9 @@ class RunService:
         if await self._store.release(claim, job):
             self._queue.wake(job)
 
-    async def _kept_first(self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None) -> FinishedRun | Run:
+    async def _kept_first(self, new: NewRun, begun: RunStarted, key: IdempotencyKey | None) -> FinishedRun | Run:
         """Make a run durable before anything else, and wait for it, unless it was there before."""
-        run_id, ended = await self._executor.detached(self._keep_and_begin(new, opening, key))
+        run_id, ended = await self._executor.detached(self._keep_and_begin(new, begun, key))
         run_key = RunKey(new.key.tenant, run_id)
         if ended is not None:
             return await self._outcome(run_key, ended)
@@ -265,10 +279,10 @@ class RunService:
         return await (self._wait_for(run_key) if is_new else self._standing(run_key))
 
     async def _keep_and_begin(
-        self, new: NewRun, opening: RunStarted, key: IdempotencyKey | None
+        self, new: NewRun, begun: RunStarted, key: IdempotencyKey | None
     ) -> tuple[str, Ended | None]:
         """Write a run, unless there is one under the key, and carry it on if it is this process's to do so."""
-        stored = self._first(new, opening)
+        stored = self._first(new, begun)
         try:
             run_id, is_new = await self._create(new, stored, key)
         except StorageUnavailableError:
@@ -284,8 +298,8 @@ class RunService:
         except FencedError:  # another process took it for abandoned, or this one did; it is in good hands
             return run_id, None
 
-    def _first(self, new: NewRun, opening: RunStarted) -> StoredEvent:
-        return seal(new.key.run_id, 1, GENESIS, self._clock(), opening)[1]
+    def _first(self, new: NewRun, begun: RunStarted) -> StoredEvent:
+        return seal(new.key.run_id, 1, GENESIS, self._clock(), begun)[1]
 
     async def _create(self, new: NewRun, stored: StoredEvent, key: IdempotencyKey | None) -> tuple[str, bool]:
         """Write a run, unless there is one under the key; return its id, and whether it is new."""

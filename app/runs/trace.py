@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from ..agent.events import Event, Step, ToolCompleted, ToolIntended, ToolInterrupted, ToolResolved
+from ..agent.events import Event, ModelDecided, Step, ToolCompleted, ToolIntended, ToolInterrupted, ToolResolved
 from ..errors import RunNotFoundError, RunPrunedError
 from .codec import read
-from .models import FinishedRun, Run, RunKey, Trace
+from .models import Decision, FinishedRun, Run, RunKey, Trace
 from .ports import RunStore
 
 PAGE: Final = 500
@@ -29,7 +29,7 @@ async def finished(store: RunStore, run: Run) -> FinishedRun:
         RunPrunedError: its events are gone.
     """
     assert run.status == "success" or run.status == "error" or run.status == "cancelled"
-    steps = [step async for step in _steps(store, run)]
+    steps = [found async for found in _found(store, run) if isinstance(found, Step)]
     return FinishedRun(run.run_id, run.status, run.output or "", steps)
 
 
@@ -40,18 +40,33 @@ async def trace_of(store: RunStore, run: Run, after: int, limit: int) -> Trace:
         RunPrunedError: its events are gone.
     """
     steps: list[Step] = []
+    decisions: list[Decision] = []
+    decided: ModelDecided | None = None
     size = 0
-    async for step in _steps(store, run):
+    async for found in _found(store, run):
+        if isinstance(found, ModelDecided):
+            decided = found
+            if not found.tool_calls:
+                decisions.append(_decision(found))
+            continue
         if steps and (len(steps) == limit or size > MAX_TRACE_BYTES):
-            return Trace(run, steps, steps[-1].step)
-        if step.step > after:
-            steps.append(step)
-            size += len(_encode(step))
-    return Trace(run, steps, None)
+            return Trace(run, steps, steps[-1].step, decisions)
+        if found.step > after:
+            steps.append(found)
+            size += len(_encode(found))
+            if decided is not None:
+                if not decisions or decisions[-1].turn != decided.turn:
+                    decisions.append(_decision(decided))
+                decisions[-1].steps.append(found.step)
+    return Trace(run, steps, None, decisions)
 
 
-async def _steps(store: RunStore, run: Run) -> AsyncIterator[Step]:
-    """Yield the completed steps, and at last the one that is in doubt, if one is."""
+def _decision(decided: ModelDecided) -> Decision:
+    return Decision(decided.turn, decided.model, [], decided.usage, decided.cost)
+
+
+async def _found(store: RunStore, run: Run) -> AsyncIterator[Step | ModelDecided]:
+    """Yield decisions and completed steps in their order, and at last the step that is in doubt, if one is."""
     if run.pruned_at is not None:
         raise pruned(run)
     intended: ToolIntended | None = None
@@ -60,6 +75,8 @@ async def _steps(store: RunStore, run: Run) -> AsyncIterator[Step]:
         if isinstance(event, ToolCompleted):
             doubtful = None
             yield event.step
+        elif isinstance(event, ModelDecided):
+            yield event
         elif isinstance(event, ToolIntended):
             intended = event
         elif isinstance(event, ToolInterrupted) and event.in_doubt and intended is not None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from ..runs.models import RunKey
 from ..runs.ports import Unit
+from . import relay as live
 from .database import Database
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,15 @@ class Notifier:
         for payload in self._payloads(units):
             connection.execute(select(func.pg_notify(CHANNEL, payload)))
 
-    async def listen_forever(self, changed: Callable[[RunKey], None]) -> NoReturn:
-        """Call `changed` for every run that another process tells of, through any outage of the database."""
+    async def listen_forever(self, changed: Callable[[RunKey], None], relay: live.Relay | None = None) -> NoReturn:
+        """Call `changed` for every run that another process tells of, through any outage of the database.
+
+        `relay` is given what other processes say that is not kept.
+        """
         failures = 0
         while True:
             try:
-                await self._listen(changed)
+                await self._listen(changed, relay)
                 failures = 0
             except Exception as error:
                 if not failures:
@@ -49,13 +53,19 @@ class Notifier:
                 await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
                 failures += 1
 
-    async def _listen(self, changed: Callable[[RunKey], None]) -> None:
+    async def _listen(self, changed: Callable[[RunKey], None], relay: live.Relay | None) -> None:
         from psycopg import AsyncConnection, sql
 
         assert self._database.conninfo is not None
         async with await AsyncConnection.connect(self._database.conninfo, autocommit=True) as connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            if relay is not None:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(live.CHANNEL)))
+                relay.call_again()
             async for notification in connection.notifies():
+                if relay is not None and notification.channel == live.CHANNEL:
+                    relay.receive(notification.payload)
+                    continue
                 sender, *lines = notification.payload.split("\n")
                 if sender != self._me:
                     for line in lines:

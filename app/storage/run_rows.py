@@ -13,6 +13,7 @@ from ..runs.models import Run, StoredEvent
 from .dialect import read_text, stored_text
 from .moments import EPOCH, MICROSECOND, from_us
 from .tables import events, runs
+from .usage import read_used, used_by_run
 
 _first = events.alias("first_event")
 _last = events.alias("last_event")
@@ -23,7 +24,10 @@ def _event_of_run(event: Any, *conditions: ColumnElement[bool]) -> ColumnElement
 
 
 SELECT_RUNS: Final[Select[Any]] = select(
-    runs, stored_text(_first.c.body).label("first_body"), stored_text(_last.c.body).label("last_body")
+    runs,
+    stored_text(_first.c.body).label("first_body"),
+    stored_text(_last.c.body).label("last_body"),
+    used_by_run.label("used"),
 ).select_from(
     runs.outerjoin(_first, _event_of_run(_first, _first.c.seq == 1)).outerjoin(
         _last, _event_of_run(_last, _last.c.seq == runs.c.head_seq, runs.c.finished_at.is_not(None))
@@ -58,6 +62,10 @@ def to_run(row: Row[Any]) -> Run:
         cancel_requested=bool(row.cancel_requested),
         pruned_at=from_us(row.pruned_at),
         tenant=row.tenant,
+        model=opening.model if opening else None,
+        max_tokens=opening.max_tokens if opening else None,
+        max_cost=opening.max_cost if opening else None,
+        used=read_used(row.used),
     )
 
 

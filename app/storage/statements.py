@@ -84,8 +84,7 @@ def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
             for row in rows:
                 copy.write_row(row)
         return
-    for some in _chunks(rows):
-        _execute(connection, _insert_events, some)
+    write_rows(connection, _insert_events, rows)
 
 
 def move_heads(connection: Connection, rows: Sequence[HeadRow]) -> dict[tuple[str, str], bool]:
@@ -103,8 +102,13 @@ def move_heads(connection: Connection, rows: Sequence[HeadRow]) -> dict[tuple[st
 
 def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
     """Insert rows into `runs`."""
+    write_rows(connection, _insert_runs, rows)
+
+
+def write_rows(connection: Connection, make: Callable[[int], Any], rows: Sequence[Row]) -> None:
+    """Write rows by statements of `make`, which returns one for so many rows; what differs is in their middle."""
     for some in _chunks(rows):
-        _execute(connection, _insert_runs, some)
+        _execute(connection, make, some)
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -120,3 +120,22 @@ workers: Final = Table(
     Column("expires_at", BigInteger, nullable=False),
 )
 """Who is alive, and until when unless it says so again. A process serves every tenant, so it has none."""
+
+run_usage: Final = Table(
+    "run_usage",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("unpriced_calls", BigInteger, nullable=False),
+)
+"""What the models of a run took on a day (days since 1970, UTC); `cost` in nano-dollars. Pruning leaves it."""
+
+Index("run_usage_by_day", run_usage.c.tenant, run_usage.c.day)

@@ -19,6 +19,7 @@ from .failures import is_timeout, one_line, trouble_of
 from .moments import to_us
 from .statements import EventRow, HeadRow, RunRow, insert_events, insert_runs, move_heads
 from .tables import events
+from .usage import book
 
 _IN_EFFECT: Final = "llm_agent_core.in_effect"
 
@@ -113,6 +114,7 @@ def _write_together(connection: Connection, units: Sequence[Unit]) -> dict[RunKe
     moved = move_heads(connection, heads) if heads else {}
     outcomes: dict[RunKey, Outcome] = {}
     rows: list[EventRow] = []
+    booked: list[Unit] = []
     for key, of_run in runs.items():
         if of_run[0].new is None and (key.tenant, key.run_id) not in moved:
             outcomes[key] = Outcome(_fenced(key))
@@ -120,8 +122,12 @@ def _write_together(connection: Connection, units: Sequence[Unit]) -> dict[RunKe
         outcomes[key] = Outcome(cancel_requested=moved.get((key.tenant, key.run_id), False))
         for unit in of_run:
             rows.extend(_event_rows(unit))
+            if unit.usage:
+                booked.append(unit)
     if rows:
         insert_events(connection, rows)
+    if booked:
+        book(connection, booked)
     return outcomes
 
 
@@ -140,6 +146,8 @@ def _write_one(connection: Connection, unit: Unit) -> Outcome:
             return Outcome(_fenced(unit.key))
         cancel_requested = moved[unit.key.tenant, unit.key.run_id]
     insert_events(connection, _event_rows(unit))
+    if unit.usage:
+        book(connection, [unit])
     savepoint.commit()
     return Outcome(cancel_requested=cancel_requested)
 

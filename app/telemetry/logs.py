@@ -22,6 +22,10 @@ FLUSH_AFTER_S = 0.05
 """How long a line below a warning may wait for others, so that a busy moment is written at once."""
 
 
+TALKATIVE = ("httpx2", "httpcore2", "openai", "anthropic", "google_genai")
+"""Loggers of what speaks to models: they tell of each call, and with DEBUG of what was sent and received."""
+
+
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -99,6 +103,8 @@ class Log(logging.Handler):
         if logging.getLogger().handlers:
             return
         logging.basicConfig(handlers=[self], level=self._root_level)
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._tells_runs = logging.getLogger().isEnabledFor(logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:

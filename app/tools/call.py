@@ -1,10 +1,14 @@
-"""What a tool can know of the call it is in: the run, the step, and the key that is the same on every attempt."""
+"""What a tool can know of the call it is in, with the key that stays the same, and how it tells how it gets on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
+from typing import Final, TypeAlias
 
 from msgspec import Struct
+
+MAX_PROGRESS_CHARS: Final = 1000
 
 
 class ToolCallContext(Struct, frozen=True):
@@ -52,3 +56,47 @@ class in_call:  # noqa: N801 - reads as the function it stands for; a generator 
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
+
+
+ProgressReporter: TypeAlias = Callable[[ToolCallContext, str, float | None], None]
+"""Is told of the progress of a call, from whatever thread the tool is on."""
+
+_reporter: ContextVar[ProgressReporter | None] = ContextVar("progress_reporter", default=None)
+
+
+def report_progress(text: str, fraction: float | None = None) -> None:
+    """Tell those who follow the run how the call that the calling tool is in gets on.
+
+    It is heard while the call is under way and kept nowhere. It may be called from threads and as often as one
+    likes: of several reports within 50 ms the last one is heard. `text` is cut at MAX_PROGRESS_CHARS, and
+    `fraction` is how much is done, from 0 to 1. Nothing happens where nobody can listen: outside of a call, in a
+    run that is not kept, and in `run_in`.
+
+    Raises:
+        TypeError: `text` is no text, or `fraction` no number.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"progress is text, not {type(text).__name__}")
+    done = None if fraction is None else _part(float(fraction))
+    reporter, call = _reporter.get(), _current.get(None)
+    if reporter is not None and call is not None:
+        reporter(call, text[:MAX_PROGRESS_CHARS], done)
+
+
+def _part(fraction: float) -> float | None:
+    return min(max(fraction, 0.0), 1.0) if fraction == fraction else None
+
+
+class reporting_to:  # noqa: N801 - as `in_call`
+    """Hand the progress of calls in this task, and in the tasks and threads that it starts, to `reporter`."""
+
+    __slots__ = ("_reporter", "_token")
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+
+    def __enter__(self) -> None:
+        self._token: Token[ProgressReporter | None] = _reporter.set(self._reporter)
+
+    def __exit__(self, *_: object) -> None:
+        _reporter.reset(self._token)

@@ -16,6 +16,10 @@ export interface AgentJobPayload {
   goal: string;
   context?: string | null;
   tools?: string[] | null;
+  model?: string | null;
+  max_tokens?: number | null;
+  max_cost_usd?: number | null;
+  output_schema?: Record<string, unknown> | null;
 }
 
 export interface AgentStep {

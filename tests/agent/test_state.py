@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.agent.events import (
+    ContextCompacted,
     Event,
     ModelDecided,
+    ModelFailed,
     ModelRejected,
     ModelRequested,
+    Reserved,
     RunFinished,
     RunStarted,
     Step,
@@ -20,9 +23,14 @@ from app.agent.events import (
     ToolResolved,
 )
 from app.agent.state import _APPLY, AgentState
-from app.llm.interface import AssistantMessage, CorrectionMessage, ToolCall, ToolMessage, UserMessage
+from app.llm.interface import AssistantMessage, CorrectionMessage, ToolCall, ToolMessage, Usage, UserMessage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+reservations = st.none() | st.builds(Reserved, st.integers(1, 999), st.none() | st.integers(1, 999))
+usages = st.none() | st.builds(Usage, st.integers(1, 99), st.integers(0, 99))
+costs = st.none() | st.integers(0, 99)
 
 
 @st.composite
@@ -31,12 +39,17 @@ def histories(draw: st.DrawFn) -> list[Event]:
     events: list[Event] = [RunStarted("goal", None, ("a", "b"))]
     step = 0
     for turn in range(1, draw(st.integers(1, 6)) + 1):
-        events.append(ModelRequested(turn))
+        if step and draw(st.booleans()):
+            events.append(ContextCompacted(tuple(draw(st.sets(st.integers(1, step), min_size=1)))))
+        for _ in range(draw(st.integers(0, 2))):
+            events.append(ModelRequested(turn, "m", draw(reservations)))
+            events.append(ModelFailed(turn, "m", "llm_timeout", "slow", draw(st.booleans())))
+        events.append(draw(st.sampled_from([ModelRequested(turn), ModelRequested(turn, "n", draw(reservations))])))
         if draw(st.booleans()):
-            events.append(ModelRejected(turn, "no"))
+            events.append(ModelRejected(turn, "no", draw(usages), draw(costs)))
             continue
         calls = tuple(ToolCall(draw(st.sampled_from("ab")), {"n": n}) for n in range(draw(st.integers(1, 4))))
-        events.append(ModelDecided(turn, "", calls))
+        events.append(ModelDecided(turn, "", calls, usage=draw(usages), cost=draw(costs)))
         for call in calls:
             step += 1
             if draw(st.booleans()):
@@ -87,6 +100,22 @@ def test_folding_in_two_parts_is_folding_at_once(events: list[Event], data: st.D
         state.apply(event)
     whole = AgentState.fold(events)
     assert all(getattr(state, name) == getattr(whole, name) for name in AgentState.__slots__)
+
+
+@given(histories())
+def test_what_is_reserved_is_counted_until_it_is_known_what_it_took(events: list[Event]) -> None:
+    tokens, asked = 0, None
+    for event in events:
+        if isinstance(event, ModelRequested):
+            asked = event.reserved
+        elif isinstance(event, ModelFailed):
+            tokens += asked.tokens if asked is not None and event.may_be_paid else 0
+        elif isinstance(event, ModelDecided | ModelRejected):
+            if event.usage is not None:
+                tokens += event.usage.input_tokens + event.usage.output_tokens
+            else:
+                tokens += 0 if asked is None else asked.tokens
+    assert AgentState.fold(events).spending.tokens == tokens
 
 
 def test_the_model_sees_the_run_as_messages() -> None:

@@ -10,7 +10,14 @@ from fastapi import FastAPI
 from app.api import errors, openapi
 from app.api.routes import add_routes
 from app.runs.notes import NoteService
+from app.runs.reports import UsageReports
+from app.runs.usage import Used
 from app.tools.builtin import default_tools
+
+
+class NothingUsed:
+    async def used(self, *_: object) -> dict[int | str, Used]:
+        return {}
 
 
 def application(service: object, stopping: asyncio.Event | None = None, heartbeat_s: float = 15.0) -> FastAPI:
@@ -18,7 +25,15 @@ def application(service: object, stopping: asyncio.Event | None = None, heartbea
     app = FastAPI(
         redirect_slashes=False, strict_content_type=False, telemetry={"tracing": False, "metrics": False}
     )
-    add_routes(app, cast(Any, service), NoteService(tools), tools, stopping, heartbeat_s)
+    add_routes(
+        app,
+        cast(Any, service),
+        NoteService(tools),
+        UsageReports(NothingUsed()),
+        tools,
+        stopping,
+        heartbeat_s,
+    )
     errors.install(app)
     openapi.install(app, tools)
     return app

@@ -46,7 +46,7 @@ def parse(stream: str) -> list[Frame]:
 
 def ids(frames: list[Frame]) -> list[int]:
     """Return the numbers of the stored events among the frames."""
-    return [int(frame.id) for frame in frames if frame.event != "end"]
+    return [int(frame.id) for frame in frames if frame.event not in {"end", "model.delta", "tool.progress"}]
 
 
 class Connection:

@@ -32,9 +32,9 @@ from app.agent.events import RunFinished, RunStarted
 from app.api.sse import EventStream, frame, frames
 from app.errors import StorageUnavailableError
 from app.runs.chain import GENESIS
-from app.runs.channel import Page
 from app.runs.codec import store
 from app.runs.models import StoredEvent
+from app.runs.window import Page
 
 RUNS = "/api/v1/runs"
 END = RunFinished("success", "done")
@@ -428,12 +428,14 @@ def test_a_server_that_stops_does_not_wait_for_its_listeners() -> None:
 SLOW_MATH = """
 import asyncio
 from app.tools.base import tool_registry
+from app.tools.call import report_progress
 
 class SlowMath:
     name, description, effect = "math", "Takes its time.", "pure"
     input_schema = {"type": "object"}
 
     async def run(self, input):
+        report_progress(input["expression"])
         await asyncio.sleep(0.1)
         return {"result": 1, "expression": input["expression"]}
 
@@ -490,14 +492,16 @@ def test_a_stream_is_resumed_across_a_restart_without_loss_or_repetition(
             run_id = json.loads(answer.read())["run_id"]
         for item in listen(port, run_id, 0):
             received.append(item)
-            if item.event == "tool.completed" and len(received) > 8 and process.poll() is None:
+            if item.event == "tool.completed" and len(received) > 12 and process.poll() is None:
                 process.send_signal(how)
                 if how is signal.SIGKILL:
                     break
         process.wait(20)
     assert received[-1].event != "end"
     with served(tmp_path, port):
-        received += listen(port, run_id, int(received[-1].id))
-    assert ids(received) == list(range(1, len(received)))
+        received += listen(port, run_id, ids(received)[-1])
+    events = ids(received)
+    assert events == list(range(1, len(events) + 1))
+    assert sum(item.event == "tool.progress" for item in received) > 3
     assert (received[-1].event, received[-1].data) == ("end", '{"status":"success"}')
     assert sum(item.event == "tool.completed" for item in received) == 12

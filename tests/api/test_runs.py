@@ -23,7 +23,20 @@ RUNS = "/api/v1/runs"
 ID = "019aab7e-5c1b-7e07-9d5c-3f0a9a1b2c3d"
 FIELDS = [
     *("run_id", "status", "goal", "context", "output", "reason", "steps", "events", "head_hash", "priority"),
-    *("max_steps", "metadata", "created_at", "started_at", "finished_at", "not_before", "deadline_at"),
+    *(
+        "max_steps",
+        "model",
+        "max_tokens",
+        "max_cost_usd",
+        "usage",
+        "cost_usd",
+        "metadata",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "not_before",
+        "deadline_at",
+    ),
     *("cancel_requested", "pruned_at"),
 ]
 
@@ -257,7 +270,9 @@ def test_a_trace_is_shaped_as_run_task_shapes_it(alone: TestClient, service: Fak
     run_id = service.started()
     service.append(run_id, step(1, {"n": 2**60}), step(2), step(3))
     page = alone.get(f"{RUNS}/{run_id}/trace?limit=2").json()
-    assert list(page) == ["run_id", "status", "output", "trace", "next_after"]
+    assert list(page) == [
+        *("run_id", "status", "output", "model", "usage", "cost_usd", "trace", "decisions", "next_after")
+    ]
     assert (page["run_id"], page["status"], page["output"], page["next_after"]) == (run_id, "running", None, 2)
     assert page["trace"][0] == {
         "step": 1,
@@ -283,6 +298,13 @@ def test_the_trace_of_a_background_run_is_the_trace_of_a_task(client: TestClient
         client.get(f"{RUNS}/{direct['run_id']}/trace").json(),
     ):
         assert found.pop("next_after") is None
+        assert (found.pop("model"), found.pop("cost_usd")) == (None, 0)
+        assert set(found.pop("usage").values()) == {0}
+        decided = found.pop("decisions")
+        assert [(item["turn"], item["steps"], item["usage"]) for item in decided] == [
+            (1, [1], None),
+            (2, [], None),
+        ]
         found["run_id"] = direct["run_id"]
         found["trace"][0]["timestamp"] = direct["trace"][0]["timestamp"]
         assert found == direct

@@ -793,13 +793,13 @@ async def test_a_request_to_stop_is_heard_of_with_the_next_append(database: Data
     """Nobody in this process was told: the request came through another one."""
     async with House(database, Agent(Plan(REST), ledger.tools)) as house:
         key = await house.submit()
-        decide = house.agent._client.complete  # type: ignore[union-attr]
+        decide = house.agent._models._usual.candidates[0].client.complete
 
         async def requested(request: LLMRequest) -> LLMResponse:
             assert await house.store.request_cancel(key) == "running"
             return await decide(request)
 
-        house.agent._client.complete = requested  # type: ignore[union-attr, method-assign]
+        house.agent._models._usual.candidates[0].client.complete = requested  # type: ignore[method-assign]
         assert await house.execute(key) is None
         assert (await house.run(key)).status == "cancelled"
         assert ledger.done == []
@@ -1260,7 +1260,7 @@ async def test_the_outcome_is_the_same_whether_it_is_remembered_or_read(
 
 
 def test_a_cancellation_weighs_more_than_a_stop() -> None:
-    held = HeldRun(None, None, None, None)  # type: ignore[arg-type]
+    held = HeldRun(None, None, None, None, None)  # type: ignore[arg-type]
     held.interrupt(Stop.CANCEL)
     held.interrupt(Stop.HAND_BACK)
     assert held.stop is Stop.CANCEL

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from app.agent.events import Event, RunFinished, RunStarted
 from app.errors import RunNotFoundError, RunPrunedError, StorageUnavailableError
-from app.runs.channel import PAGE_BYTES, Page, Window
 from app.runs.feed import EventFeed
 from app.runs.models import RunKey, RunStatus, StoredEvent
 from app.runs.ports import RunStore
 from app.runs.turns import Turns
+from app.runs.window import PAGE_BYTES, Page, Window
 
 RUN = "run-1"
 KEY = RunKey("default", RUN)

@@ -327,8 +327,9 @@ async def test_a_replay_shows_a_doubtful_step_as_the_first_answer_did(database: 
 
 
 async def test_a_run_under_a_key_costs_two_commits_more_than_its_barriers(database: Database) -> None:
-    async with House(database, Agent(ScriptedModel(answer()), [])) as house:
-        house.agent._is_paid = False
+    model = ScriptedModel(answer())
+    model.is_free = True
+    async with House(database, Agent(model, [])) as house:
         await house.service.run_task("go", key=key())
         assert house.writer.commits <= 3
 

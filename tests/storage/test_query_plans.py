@@ -14,10 +14,13 @@ from stored_runs import HOUR_US, age_key, chain, create, finish, new_key, openin
 
 from app.agent.events import RunStarted
 from app.runs.models import Claim, IdempotencyKey, Job, NewRun
+from app.runs.ports import Unit
+from app.runs.usage import ModelUse, Used
 from app.storage.database import Database
 from app.storage.notes import SqlNoteStore
 from app.storage.retention import prune
-from app.storage.tables import events, idempotency_keys, runs
+from app.storage.tables import events, idempotency_keys, run_usage, runs
+from app.storage.usage import SqlUsageStore, book
 
 Statement = tuple[str, Any]
 
@@ -75,6 +78,19 @@ def fill(connection: Connection) -> None:
         ],
     )
     connection.execute(
+        insert(run_usage),
+        [
+            {
+                "tenant": "default" if number % 2 else "other",
+                "run_id": row["id"],
+                "day": number,
+                "model": "m",
+                **dict.fromkeys(Used.__struct_fields__, 1),
+            }
+            for number, row in enumerate(rows)
+        ],
+    )
+    connection.execute(
         insert(idempotency_keys),
         [
             {
@@ -114,6 +130,11 @@ async def use_everything(database: Database) -> None:
     assert len(await store.unclaimed(10)) == 10
     assert len(await store.unclaimed(10, orphaned_only=True)) == 10
     await store.retire("me")
+    unit = Unit(key, 1, 0, lambda *_: None)
+    unit.usage = [ModelUse(20_779, name, Used(1)) for name in ("one", "two")]
+    database.transact_now(lambda connection: book(connection, [unit]))
+    for by in ("day", "model", "tenant"):
+        assert await SqlUsageStore(database).used("default", by, 1_000, 1_029)  # type: ignore[arg-type]
     notes = SqlNoteStore(database)
     notes.add_note("PROP-2025-001", "x")
     notes.get_notes("PROP-2025-001")

@@ -70,6 +70,7 @@ def test_what_alembic_does_not_compare_is_the_same_too(database: Database, tmp_p
         "notes": ["tenant", "proposal_id", "number"],
         "idempotency_keys": ["tenant", "key"],
         "workers": ["id"],
+        "run_usage": ["tenant", "run_id", "day", "model"],
     }
     for name, expected in columns.items():
         assert [column.name for column in tables.metadata.tables[name].primary_key] == expected
@@ -85,12 +86,12 @@ def test_what_alembic_does_not_compare_is_the_same_too(database: Database, tmp_p
         )
         fresh.close()
         assert made == migrated
-        assert len(made) == 7
+        assert len(made) == 8
 
 
 def test_an_empty_database_is_upgraded_at_once(empty: Database) -> None:
     assert schema.upgrade(empty) is None
-    assert {"runs", "events", "notes", "idempotency_keys", "workers"} < table_names(empty)
+    assert {"runs", "events", "notes", "idempotency_keys", "workers", "run_usage"} < table_names(empty)
     assert ("procrastinate_jobs" in table_names(empty)) is not empty.is_sqlite
     schema.check(empty)
     assert schema.upgrade(empty) == schema.HEAD_REVISION
@@ -132,6 +133,7 @@ def test_a_command_that_only_reads_upgrades_nothing(data_dir: Path, sqlite_datab
 
 def test_an_upgrade_goes_on_from_where_the_database_is(sqlite_database: Database) -> None:
     sqlite_database.transact_now(add)
+    sqlite_database.transact_now(tables.run_usage.drop)
     set_revision(sqlite_database, "0001")
     schema.check(sqlite_database)
     assert sqlite_database.read_now(schema.stored_revision) == schema.HEAD_REVISION

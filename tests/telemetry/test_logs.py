@@ -112,6 +112,17 @@ def test_an_installed_log_tells_of_runs_unless_the_level_is_above_them(
     assert ran.stdout == ""
 
 
+def test_what_speaks_to_models_tells_nothing_below_a_warning_whatever_the_level() -> None:
+    code = (
+        "import logging; from app.telemetry.logs import Log; Log('DEBUG', as_json=True).install()\n"
+        "for name in ('httpx2', 'httpcore2.http11', 'openai._base_client', 'anthropic', 'google_genai.models'):\n"
+        "    logging.getLogger(name).info('POST'); logging.getLogger(name).debug('headers')\n"
+        "    logging.getLogger(name).warning('careful')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["message"] for line in ran.stderr.splitlines()] == ["careful"] * 5
+
+
 async def test_the_lines_of_a_busy_moment_are_written_together(
     stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

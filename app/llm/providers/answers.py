@@ -33,10 +33,19 @@ def read_response(response: ModelResponse, tools: Sequence[ToolSpec] = ()) -> LL
 
     Raises:
         ModelResponseError: the model has to mend it: arguments that are no JSON object, a call that was cut off,
-            nothing said at all.
+            nothing said at all. Its `usage` is what the answer took all the same.
         LLMRefusedError: a content filter stopped the answer.
         LLMBadResponseError: the answer broke off, for it has no finish reason.
     """
+    usage = _read_usage(response.usage)
+    try:
+        return _read(response, tools, usage)
+    except ModelResponseError as error:
+        error.usage = usage
+        raise
+
+
+def _read(response: ModelResponse, tools: Sequence[ToolSpec], usage: Usage | None) -> LLMResponse:
     text = "".join([part.content for part in response.parts if isinstance(part, TextPart)])
     calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
     _check_finish(response)
@@ -49,7 +58,7 @@ def read_response(response: ModelResponse, tools: Sequence[ToolSpec] = ()) -> LL
     return LLMResponse(
         content=text,
         tool_calls=tuple([_read_call(part, tools) for part in calls]),
-        usage=_read_usage(response.usage),
+        usage=usage,
         model=response.model_name,
         finish_reason=response.finish_reason,
     )

@@ -113,3 +113,22 @@ def test_a_finish_reason_that_says_nothing_is_none(own_reason: str | None) -> No
 def test_a_finish_reason_that_the_library_does_not_know_is_one() -> None:
     known = {"finish_reason": "eos"}
     assert read_response(response(TextPart("Four."), reason=None, provider_details=known)).content == "Four."
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (ToolCallPart("probe", "x=1", "1"), "tool_call"),
+        (ToolCallPart("probe", '{"x": 1', "1"), "length"),
+        (TextPart(" "), "stop"),
+        (TextPart(""), "length"),
+    ],
+)
+def test_an_answer_that_has_to_be_mended_was_paid_all_the_same(part: ModelResponsePart, reason: str) -> None:
+    usage = RequestUsage(input_tokens=10, output_tokens=5)
+    with pytest.raises(ModelResponseError) as caught:
+        read_response(response(part, reason=reason, usage=usage))
+    assert caught.value.usage == Usage(10, 5)
+    with pytest.raises(ModelResponseError) as caught:
+        read_response(response(part, reason=reason))
+    assert caught.value.usage is None
