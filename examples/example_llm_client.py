@@ -53,9 +53,8 @@ async def main() -> None:
     async for event in agent.stream("What is 1234 * 5678?"):
         match event:
             case ModelDecided():
-                print(
-                    f"{event.model or 'my-model-1'} took {event.usage}, that is {(event.cost or 0) / 1e9:.6f} USD"
-                )
+                tokens = event.usage.input_tokens + event.usage.output_tokens if event.usage else 0
+                print(f"ModelDecided: {tokens} tokens, {(event.cost or 0) / 1e9:.6f} USD")
             case RunFinished():
                 print(f"{event.status}: {event.output}")
             case _:

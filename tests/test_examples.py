@@ -59,7 +59,7 @@ ESSENTIAL = {
     ],
     "example_llm_client.py": [
         "ModelFailed",
-        "my-model-1 took Usage(input_tokens=400, output_tokens=25, cache_read_tokens=0, ",
+        "ModelDecided: 425 tokens, 0.001000 USD",
         "success: That is 7006652.",
     ],
     "example_custom_store.py": [
