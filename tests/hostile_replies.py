@@ -152,6 +152,7 @@ responses = st.one_of(
     st.builds(LLMResponse, st.just("cut o"), st.just(()), usages, st.just("m"), st.just("length")),
     st.builds(LLMResponse, junk),
 )
+sentences = st.one_of(st.sampled_from(["\0", "\ud800", "It broke."]), texts)
 _LLM_ERRORS = (
     LLMError,
     LLMAuthError,
@@ -170,12 +171,12 @@ seconds = st.sampled_from([None, 0.0, -1.0, 1e9, float("nan"), float("inf"), "so
 def _typed(draw: st.DrawFn) -> BaseException:
     kind = draw(st.sampled_from(_LLM_ERRORS))
     paid: Any = draw(st.one_of(st.booleans(), junk))
-    return kind(draw(texts), retry_after_s=draw(seconds), may_be_paid=paid)
+    return kind(draw(sentences), retry_after_s=draw(seconds), may_be_paid=paid)
 
 
 @st.composite
 def _mended(draw: st.DrawFn) -> BaseException:
-    error = ModelResponseError(draw(texts))
+    error = ModelResponseError(draw(sentences))
     error.usage = draw(usages)
     return error
 
@@ -218,7 +219,8 @@ def replies(draw: st.DrawFn) -> Any:
     """One reply; about half of them are fair, so that runs get somewhere before it goes wrong."""
     kind = draw(st.sampled_from(["fair"] * 5 + ["response"] * 2 + ["raises", "junk", "speaks"]))
     if kind == "fair":
-        return LLMResponse("4", draw(honest), draw(fair_usages), "m-1", draw(st.sampled_from(["stop", "length"])))
+        usage = draw(fair_usages) if draw(st.integers(0, 5)) else draw(usages)
+        return LLMResponse("4", draw(honest), usage, "m-1", draw(st.sampled_from(["stop", "length"])))
     if kind == "response":
         return draw(responses)
     if kind == "raises":

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ..errors import LLMContextOverflowError, LLMError, LLMRefusedError
+from ..errors import LLMContextOverflowError, LLMRefusedError, ModelFailedError
 from .attempts import INTERRUPTED, next_attempt
 from .budget import Budget, Grant, Shortage, grant
 from .candidates import Candidate, LineUp
@@ -136,7 +136,7 @@ class Asking:
         reason = "The process stopped while the model was being asked."
         return ModelFailed(asked.turn, asked.model, INTERRUPTED, reason, may_be_paid=True)
 
-    def failed(self, state: AgentState, error: LLMError) -> ModelFailed:
+    def failed(self, state: AgentState, error: ModelFailedError) -> ModelFailed:
         """Return the event of a call that failed."""
         asked = state.asked
         assert asked is not None
@@ -176,7 +176,7 @@ class Asking:
         return request
 
 
-def _pause_of(error: LLMError) -> float | None:
+def _pause_of(error: ModelFailedError) -> float | None:
     """Return what a client says of when to come back, if it is a number of seconds."""
     seconds = error.retry_after_s
     if isinstance(seconds, int | float) and 0 <= seconds < LONGEST_PAUSE_S:

@@ -15,7 +15,7 @@ from .spending import Spending
 LEAST_OUTPUT: Final = 16
 """With fewer tokens left, no answer worth paying for fits; some providers refuse to be asked for fewer."""
 
-USUAL_OUTPUT: Final = 16_384
+USUAL_OUTPUT: Final = 4_096
 """How long an answer may be where nobody knows how much the model gives."""
 
 _MANY: Final = 1_000_000

@@ -216,6 +216,9 @@ class Loop:
         except LLMError as error:
             return self._record(self._asking.failed(self._state, error))
         except ModelFailedError as error:
+            asked = self._state.asked
+            if asked is not None and asked.reserved is not None:  # it stays spent, and the journal has to say so
+                return self._record(self._asking.failed(self._state, error))
             return await self._finish(model_failed(error.code, str(error)))
 
     def _answer(self) -> RunFinished | None:

@@ -133,7 +133,7 @@ class StreamingClient(CompletionClient, Protocol):
 
 
 class Pricing(Protocol):
-    """What a model's tokens cost."""
+    """What a model's tokens cost; more of them never cost less."""
 
     def cost(self, usage: Usage) -> int:
         """Return what these tokens cost, in nano-dollars (10^-9 USD), rounded up."""

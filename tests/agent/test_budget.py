@@ -525,3 +525,13 @@ async def test_the_provider_of_that_test_would_overspend_without_the_reservation
     monkeypatch.setattr(Spending, "give_up", lambda *given, **may: None)
     with pytest.raises(AssertionError):
         await asyncio.gather(*[sixteen_runs(seed) for seed in range(50)])
+
+
+async def test_what_an_unknown_failure_may_have_taken_stays_spent_and_is_in_the_journal() -> None:
+    agent = Agent(NamedModel("one", RuntimeError("nobody knows")), tools=[], max_tokens=50_000)
+    events = [event async for event in agent.stream("go")]
+    assert [type(event) for event in events] == [RunStarted, ModelRequested, ModelFailed, RunFinished]
+    state = AgentState.fold(events)
+    assert state.spending.tokens == reservations(events)[0].tokens
+    assert state.result is not None
+    assert state.result.reason == "model_failed"

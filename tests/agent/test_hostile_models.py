@@ -97,6 +97,7 @@ async def carried_out(agent: Agent, opening: dict[str, Any]) -> tuple[list[Event
 def check_trace(events: list[Event], state: AgentState) -> None:
     """The steps are numbered, the end is one, and what is stored is what there was."""
     stored = [store("run-1", at, GENESIS, NOW, event) for at, event in enumerate(events, 1)]
+    assert not any("\\u0000" in item.body for item in stored)
     decoded = [read(item).event for item in stored]
     assert decoded == events
     folded = AgentState.fold(decoded)
