@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Coroutine
 from typing import Final
 
@@ -23,6 +24,8 @@ from .events import (
 )
 from .planner import Planner, words_of
 from .state import AgentState
+
+log = logging.getLogger(__name__)
 
 MAX_CORRECTIONS: Final = 2
 """How often in a row a model is told what was wrong with its response before the run ends."""
@@ -79,15 +82,20 @@ class Asking:
         self.is_paid = line_up.is_paid or refusal is not None
         self.is_plain = line_up.is_plain and not budget and refusal is None
 
-    def next_request(self, state: AgentState) -> ModelRequested | ContextCompacted | RunFinished | Pause:
-        """Return what comes before the next decision: a request, maybe after a pause, less context, or the end."""
+    def next_request(
+        self, state: AgentState, left_s: float
+    ) -> ModelRequested | ContextCompacted | RunFinished | Pause:
+        """Return what comes before the next decision: a request, maybe after a pause, less context, or the end.
+
+        `left_s` is how many seconds the run has left.
+        """
         if self._refusal is not None:
             return self._refusal
         failures = state.failures
         failed = next((failure for failure in reversed(failures) if failure.code != INTERRUPTED), None)
         overflown = failed is not None and failed.code == LLMContextOverflowError.code
         attempt = next_attempt(
-            [] if overflown else failures, self._line_up.names, state.answering, self._max_retries
+            [] if overflown else failures, self._line_up.names, state.answering, self._max_retries, left_s
         )
         if attempt is None:
             assert failed is not None
@@ -96,9 +104,8 @@ class Asking:
         conversation, known = self._sized(state, candidate)
         steps = conversation.to_compact(candidate.card, known, overflown=overflown)
         if steps:
-            self._line_up = (
-                self._line_up.for_run()
-            )  # clients that keep the conversation's text have kept all of it
+            # clients that keep the conversation's text have kept all of it
+            self._line_up = self._line_up.for_run()
             return ContextCompacted(steps)
         if overflown:
             assert failed is not None
@@ -129,18 +136,12 @@ class Asking:
             is_last=granted is not None and granted.is_last,
         )
 
-    def lost(self, asked: ModelRequested) -> ModelFailed | None:
-        """Return how a call ended that another process was in, and that has a reservation; None if it is ours."""
-        if self._granted is not None and self._granted[0] == asked:
-            return None
-        reason = "The process stopped while the model was being asked."
-        return ModelFailed(asked.turn, asked.model, INTERRUPTED, reason, may_be_paid=True)
-
     def failed(self, state: AgentState, error: ModelFailedError) -> ModelFailed:
         """Return the event of a call that failed."""
         asked = state.asked
         assert asked is not None
         reason, may_be_paid = words_of(error), error.may_be_paid is not False
+        log.warning("%s failed: %s: %s", asked.model, error.code, reason)
         return ModelFailed(asked.turn, asked.model, error.code, reason, may_be_paid, _pause_of(error))
 
     def cut_off(self, at_tokens: int, content: str) -> RunFinished:
@@ -151,6 +152,18 @@ class Asking:
         max_tokens, max_cost = self._budget.max_tokens, self._budget.max_cost
         is_by_cost = max_cost is not None and (max_tokens is None or at_tokens < max_tokens)
         return out_of_budget("max_cost" if is_by_cost else "max_tokens", self._budget, content)
+
+    def overspent(self, state: AgentState, content: str) -> RunFinished | None:
+        """Return the end of a run whose models took more than they were to; None if they did not.
+
+        Who keeps to the limit of an answer cannot; a client that only generates is not told of any.
+        """
+        max_tokens, max_cost, spending = self._budget.max_tokens, self._budget.max_cost, state.spending
+        if max_tokens is not None and spending.tokens > max_tokens:
+            return out_of_budget("max_tokens", self._budget, content)
+        if max_cost is not None and spending.cost > max_cost:
+            return out_of_budget("max_cost", self._budget, content)
+        return None
 
     def _sized(self, state: AgentState, candidate: Candidate) -> tuple[Conversation, KnownSize]:
         conversation = self._conversation
@@ -164,6 +177,8 @@ class Asking:
         self, state: AgentState, candidate: Candidate, conversation: Conversation, known: KnownSize
     ) -> ModelRequested | RunFinished:
         turn = state.turns if state.failures else state.turns + 1
+        if not candidate.is_paid and candidate is self._line_up.candidates[0]:
+            return ModelRequested(turn)
         if not self._budget or not candidate.is_paid:
             return ModelRequested(turn, candidate.name)
         card = candidate.card

@@ -18,6 +18,9 @@ LEAST_OUTPUT: Final = 16
 USUAL_OUTPUT: Final = 4_096
 """How long an answer may be where nobody knows how much the model gives."""
 
+ENOUGH_OUTPUT: Final = 1_024
+"""So long an answer is reserved, if there is budget for it, before some of that is kept for another call."""
+
 _MANY: Final = 1_000_000
 
 
@@ -66,7 +69,7 @@ def usd(nano_dollars: int) -> str:
 class Grant(Struct, frozen=True):
     """Leave to make one call: its answer may have so many tokens, and so much is reserved for it.
 
-    `is_last` says that it is the budget that limits the answer, and not the model.
+    `is_last` says that there is no budget for a longer answer, nor for another call after it.
     """
 
     max_output_tokens: int
@@ -105,8 +108,13 @@ def grant(
         output = min(output, _affordable(card.pricing, input_tokens, left))
         if output < LEAST_OUTPUT:
             return Shortage("max_cost", max(left, 0), _most(card.pricing, input_tokens, LEAST_OUTPUT))
+    is_last = output < most
+    if is_last and output // 2 >= ENOUGH_OUTPUT:
+        # a call that fails may keep all that was reserved for it: let there be something left for another
+        output, is_last = output // 2, False
+    if budget.max_cost is not None and card.pricing is not None:
         cost = _most(card.pricing, input_tokens, output)
-    return Grant(output, Reserved(input_tokens + output, cost), output < most)
+    return Grant(output, Reserved(input_tokens + output, cost), is_last)
 
 
 def _most(pricing: Pricing, input_tokens: int, output_tokens: int) -> int:

@@ -137,5 +137,6 @@ def check_prices(line_up: LineUp) -> None:
     unknown = [candidate.name for candidate in candidates if candidate.is_paid and candidate.card.pricing is None]
     if unknown:
         raise UnpricedModelError(
-            f"A run cannot be kept within a sum of money (max_cost): the price of {', '.join(unknown)} is unknown."
+            "A run cannot be kept within a sum of money (max_cost_usd): "
+            f"the price of {', '.join(unknown)} is unknown."
         )

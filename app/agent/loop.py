@@ -23,9 +23,11 @@ from ..tools.base import Effect, PreparedTool, Transaction
 from ..tools.call import ToolCallContext, in_call
 from .ahead import Ahead
 from .asking import MAX_CORRECTIONS, Asking, Pause
+from .attempts import INTERRUPTED
 from .endings import Limits, in_doubt, model_failed, out_of_corrections, out_of_steps, out_of_time
 from .events import (
     Event,
+    ModelFailed,
     ModelRequested,
     RunFinished,
     Step,
@@ -56,9 +58,11 @@ class Loop:
         "_ahead",
         "_append",
         "_apply",
+        "_asked",
         "_asking",
         "_clock",
         "_deadline",
+        "_is_asking",
         "_journal",
         "_limits",
         "_max_steps",
@@ -97,6 +101,8 @@ class Loop:
         # only a journal in a database has it: the tool then writes in the transaction that records its step
         self._perform_in = getattr(journal, "perform", None)
         self._meant: ToolIntended | None = None
+        self._asked: ModelRequested | None = None
+        self._is_asking = False
         self._ahead: Ahead | None = None
         self._deadline = monotonic() + limits.max_seconds
 
@@ -148,8 +154,9 @@ class Loop:
         if seconds <= 0:
             return await self._finish(out_of_time(self._limits))
         if state.asked is not None:
-            lost = self._asking.lost(state.asked) if state.asked.reserved is not None else None
-            return await self._decide(seconds) if lost is None else self._record(lost)
+            if state.asked.model is not None and state.asked is not self._asked:
+                return self._record(self._broken_off("The process stopped while the model was being asked."))
+            return await self._decide(seconds)
         if state.pending:
             if len(state.steps) >= self._max_steps:
                 return await self._finish(out_of_steps(self._max_steps))
@@ -192,7 +199,7 @@ class Loop:
 
     async def _ask(self, seconds: float) -> Event:
         """Record that a model is about to be asked, or why none is."""
-        proposed = self._asking.next_request(self._state)
+        proposed = self._asking.next_request(self._state, seconds)
         if isinstance(proposed, RunFinished):
             return await self._finish(proposed)
         if isinstance(proposed, Pause):
@@ -200,22 +207,44 @@ class Loop:
                 return await self._finish(proposed.instead)
             await asyncio.sleep(proposed.seconds)
             proposed = proposed.then
-        return self._record(proposed)
+        recorded = self._record(proposed)
+        self._asked = self._state.asked
+        return recorded
+
+    def broken_off(self, reason: str) -> ModelFailed | None:
+        """Return the event of a call of a model that is under way, if the run is to stop here; None if none is."""
+        asked = self._state.asked
+        return None if asked is None or asked.model is None else self._broken_off(reason)
+
+    def _broken_off(self, reason: str) -> ModelFailed:
+        asked = self._state.asked
+        assert asked is not None
+        # one that was about to be made here, and was not, has cost nothing
+        may_be_paid = asked is not self._asked or self._is_asking
+        return ModelFailed(asked.turn, asked.model, INTERRUPTED, reason, may_be_paid)
 
     async def _decide(self, seconds: float) -> Event:
         is_paid = self._asking.is_paid
         try:
             if is_paid:
                 await self._journal.commit()
+            self._is_asking = True
             recorded = self._record(await self._asking.decide(self._state, seconds))
+            self._is_asking = False
             if is_paid:
                 await self._journal.commit()
             return recorded
         except TimeLimitError:
+            broken_off = self.broken_off("The run's time was up while the model was being asked.")
+            if broken_off is not None:
+                self._record(broken_off)
+            self._is_asking = False
             return await self._finish(out_of_time(self._limits))
         except LLMError as error:
+            self._is_asking = False
             return self._record(self._asking.failed(self._state, error))
         except ModelFailedError as error:
+            self._is_asking = False
             asked = self._state.asked
             if asked is not None and asked.reserved is not None:  # it stays spent, and the journal has to say so
                 return self._record(self._asking.failed(self._state, error))
@@ -229,7 +258,7 @@ class Loop:
                 return RunFinished("error", last.content, "declined")
             if self._state.cut_off:
                 return self._asking.cut_off(self._state.cut_off, last.content)
-            return RunFinished("success", last.content)
+            return self._asking.overspent(self._state, last.content) or RunFinished("success", last.content)
         if isinstance(last, CorrectionMessage) and self._state.corrections > MAX_CORRECTIONS:
             return out_of_corrections(self._state.corrections, last.problem)
         return None

@@ -116,6 +116,7 @@ class Services:
         """Take note that the process has been told to end, once, before `stop`."""
         if not self.stopping.is_set():
             self.stopping.set()
+            self.runs.is_stopping = True
             self._process.announce_stop(grace_s)
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
@@ -156,7 +157,8 @@ def _agent(settings: Settings, models: Models, tools: ToolSource) -> Agent:
         max_tokens=settings.max_tokens,
         max_cost=None if settings.max_cost_usd is None else to_nano(settings.max_cost_usd),
         allows_unknown_prices=settings.allow_unknown_prices,
-        call_seconds=settings.llm_timeout_s,
+        # providers' clients keep that time themselves; a second on top, so that theirs ends the call and says why
+        call_seconds=settings.llm_timeout_s + 1,
     )
     try:  # what every run would be refused for
         agent.opening("any")

@@ -181,6 +181,6 @@ async def redeliver_forever(store: RunStore, queue: InProcessQueue, every_s: flo
         patience.succeeded()
         found = queue.offer([*overdue, *jobs])
         if found:
-            log.info("runs that waited are delivered: %d", found)
+            log.debug("runs that waited are delivered: %d", found)
         there_are_more = found and len(jobs) == AT_ONCE
         await asyncio.sleep(every_s / 10 if there_are_more else every_s)

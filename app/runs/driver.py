@@ -147,7 +147,7 @@ class Driver:
 
     async def _give_up(self, claim: Claim) -> Ended:
         held, error = await self._take_to_end(claim)
-        held.note_interruption("The process that ran the tool died.", for_good=True)
+        held.note_interruption("The process that carried it out died.", for_good=True)
         is_damaged = isinstance(error, UnreadableRunError)
         return await held.end(_UNREADABLE if is_damaged else _poison(claim.claims - 1))
 
@@ -217,11 +217,11 @@ class Driver:
             return await held.over()
         if held.stop is Stop.CANCEL:
             return await self._cancelled(held)
-        held.note_interruption("The process that ran the tool was stopped.", for_good=False)
+        held.note_interruption("The process that carried it out was stopped.", for_good=False)
         return await self.give_back(held)
 
     async def _cancelled(self, held: HeldRun) -> Ended:
-        held.note_interruption("The run was cancelled while the tool was under way.", for_good=True)
+        held.note_interruption("The run was cancelled while it was under way.", for_good=True)
         return await held.end(RunFinished("cancelled", "The run was cancelled.", "cancelled"))
 
 

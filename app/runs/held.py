@@ -77,6 +77,9 @@ class HeldRun:
             attempt = state.attempts + 1
             event = ToolInterrupted(intended.step, intended.tool, attempt, reason, in_doubt=True)
             state.apply(self.journal.append(event))
+        broken_off = self.loop.broken_off(reason)
+        if broken_off is not None:
+            state.apply(self.journal.append(broken_off))
 
     async def end(self, end: RunFinished) -> Ended:
         """Record how the run ends."""

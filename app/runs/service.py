@@ -58,6 +58,8 @@ class RunService:
         executor: claims runs in this process's name.
         executes: whether runs are carried out in this process too; else it only takes and answers.
         wait_s: how long `run_task` waits for a run that is carried out elsewhere.
+
+    Once `is_stopping`, a `run_task` that is cancelled returns the run as it stands, instead of nothing.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RunService:
         self._feed = feed
         self._executes = executes
         self._wait_s = wait_s
+        self.is_stopping = False
         self._new_id = new_id
         self._clock = clock
 
@@ -117,12 +120,26 @@ class RunService:
         begun = opening(self._agent, request)
         here = self._executes and self._executor.has_room()
         new = NewRun(RunKey(tenant, self._new_id()), owner=self._executor.owner if here else None)
-        if key is not None or not here:
-            return await self._kept_first(new, begun, key)
         try:
+            if key is not None or not here:
+                return await self._kept_first(new, begun, key)
             return await self._outcome(new.key, await self._executor.start(new, begun))
         except FencedError:  # another process took it for abandoned; it is in good hands
             return await self._wait_for(new.key)
+        except asyncio.CancelledError:
+            if not self.is_stopping:
+                raise
+            return await self._left_behind(new.key)
+
+    async def _left_behind(self, key: RunKey) -> Run:
+        """Return how a run stands whose caller is sent away, since the process ends; it goes on later."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        run = await self._store.get(key)
+        if run is None:  # it has another id, under an idempotency key, or was not kept
+            raise StorageUnavailableError("The process is stopping. Send the request again, under the same key.")
+        return run
 
     async def submit(
         self, request: RunRequest, *, key: IdempotencyKey | None = None, tenant: str = DEFAULT_TENANT

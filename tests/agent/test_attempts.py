@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_models import NamedModel, end_of, events_of, resumed
 from fakes import FakeTool, ScriptedModel, answer, call, kinds
+from msgspec.structs import replace
 
 from app.agent import attempts
 from app.agent.attempts import BASE_S, INTERRUPTED, LONGEST_S, PATIENCE_S, WORTH_RETRYING, Attempt, next_attempt
@@ -69,7 +70,11 @@ FAIL, INTERRUPT = failure(), failure(INTERRUPTED)
 def test_who_is_asked_next(
     failures: list[ModelFailed], line_up: list[str], answering: str | None, retries: int, index: int | None
 ) -> None:
-    attempt = next_attempt(failures, line_up, answering, retries)
+    told: list[ModelFailed] = []
+    for failed in failures:  # each is of the model that was to be asked then
+        before = next_attempt(told, line_up, answering, retries)
+        told.append(replace(failed, model=line_up[0 if before is None else before.index]))
+    attempt = next_attempt(told, line_up, answering, retries)
     assert (None if attempt is None else attempt.index) == index
 
 
@@ -109,10 +114,22 @@ def test_the_first_try_of_each_model_is_not_waited_for() -> None:
 
 
 def test_a_provider_that_says_when_to_come_back_is_believed() -> None:
-    assert next_attempt([failure(retry_after_s=90.0)], ["a"], None, 2) == Attempt(0, 90.0)
+    late = next_attempt([failure(retry_after_s=90.0)], ["a"], None, 2)
+    assert late is not None
+    assert 90.0 <= late.delay_s <= 99.0
     soon = next_attempt([failure(retry_after_s=0.001)], ["a"], None, 2)
     assert soon is not None
     assert soon.delay_s >= BASE_S / 2
+
+
+def test_a_pause_that_does_not_fit_the_time_is_not_made_if_there_is_another_model() -> None:
+    busy = failure(retry_after_s=4.0)
+    assert next_attempt([busy], AB, None, 2, left_s=3.0) == Attempt(1, 0.0)
+    alone = next_attempt([busy], ["a"], None, 2, left_s=3.0)
+    assert alone is not None
+    assert alone.delay_s >= 4.0
+    other = replace(FAIL, model="b")
+    assert next_attempt([busy, other, other], AB, None, 2) == Attempt(1, pytest.approx(BASE_S * 1.5, rel=0.5))
 
 
 # the loop

@@ -97,7 +97,7 @@ def test_no_call_can_take_more_than_is_reserved_nor_that_more_than_is_left(
         assert spending.tokens + granted.reserved.tokens <= budget.max_tokens
     if card.max_output_tokens is not None:
         assert granted.max_output_tokens <= card.max_output_tokens
-        assert granted.is_last == (granted.max_output_tokens < card.max_output_tokens)
+        assert granted.is_last <= (granted.max_output_tokens < card.max_output_tokens)
     if budget.max_cost is None or card.pricing is None:
         assert granted.reserved.cost is None
         return
@@ -117,6 +117,16 @@ def test_as_much_of_the_budget_as_there_is_may_be_used() -> None:
     by_cost = grant(Budget(None, 3_000), spent(0, 400), card, 300)
     assert by_cost == Grant(200, Reserved(500, 2_600), is_last=True)
     assert grant(Budget(10**6, 10**9), spent(0), card, 300) == Grant(1_000, Reserved(1_300, 10_600), is_last=False)
+
+
+def test_a_call_that_may_fail_leaves_something_for_another() -> None:
+    card = ModelCard("m", max_output_tokens=16_000)
+    first = grant(Budget(8_300), spent(0), card, 300)
+    assert first == Grant(4_000, Reserved(4_300), is_last=False)
+    second = grant(Budget(8_300), spent(4_300), card, 300)
+    assert second == Grant(1_850, Reserved(2_150), is_last=False)
+    third = grant(Budget(8_300), spent(6_450), card, 300)
+    assert third == Grant(1_550, Reserved(1_850), is_last=True)
 
 
 @pytest.mark.parametrize(

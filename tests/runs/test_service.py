@@ -177,6 +177,18 @@ async def test_a_caller_who_goes_away_does_not_end_the_task(database: Database, 
             assert await house.service.run_task("go", key=key()) == house.finished[0]
 
 
+async def test_a_caller_who_is_sent_away_by_a_stop_is_told_of_the_run(database: Database) -> None:
+    probe = Probe(hangs=1, effect="pure")
+    async with house_of(database, probe) as house:
+        house.service.is_stopping = True
+        task = asyncio.create_task(house.service.run_task("go"))
+        await asyncio.wait_for(probe.entered.wait(), 5)
+        task.cancel()
+        run = await task
+        assert isinstance(run, Run)
+        assert (run.status, run.goal) == ("running", "go")
+
+
 async def test_a_caller_who_goes_away_while_the_run_is_kept_leaves_it_in_good_hands(database: Database) -> None:
     async with house_of(database) as house:
         caller = asyncio.create_task(house.service.run_task("go", key=key()))
