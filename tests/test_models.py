@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.errors import (
 )
 from app.llm.interface import LLMRequest, LLMResponse, Usage, UserMessage
 from app.llm.mock_client import MockLLMClient
+from app.llm.providers.circuit import FAILURES_TO_OPEN, Circuit, Circuits
 from app.runs.models import FinishedRun, RunRequest
 
 sys.path.insert(0, str(Path(__file__).parent / "llm/providers"))
@@ -207,18 +209,27 @@ def test_an_unknown_price_is_told_at_start_up_where_every_run_would_need_it(tmp_
         without.agent.opening("go", max_cost=1)
 
 
-async def test_the_models_of_one_provider_share_its_circuit() -> None:
+async def test_each_model_is_behind_a_circuit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "Circuits", partial(Circuits, partial(Circuit, outage_s=0.0)))
     found = opened(
         llm_model="openai-compatible:a", llm_base_url="http://127.0.0.1:9/v1", llm_models="openai-compatible:b"
     )
     client: Any = found.client
-    for _ in range(5):
-        with pytest.raises(LLMUnavailableError):
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(LLMUnavailableError, match="cannot be reached"):
             await client.complete(REQUEST)
+    with pytest.raises(LLMUnavailableError, match=r"^openai-compatible:a was not asked.*cannot be reached"):
+        await client.complete(REQUEST)
     other: Any = found.by_name["openai-compatible:b"]
-    with pytest.raises(LLMUnavailableError, match="was not asked"):
+    with pytest.raises(LLMUnavailableError, match=r"^openai-compatible cannot be reached"):
         await other.complete(REQUEST)
     await found.aclose()
+
+
+def test_the_loop_leaves_a_client_the_time_to_end_its_call_itself(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path, llm_model=GPT, llm_api_key="sk-1", llm_timeout_s=7.0)
+    candidate = build_services(settings).agent._models.line_up(None).candidates[0]
+    assert candidate.call_seconds == 8.0
 
 
 async def test_a_run_asks_the_model_of_the_settings_and_shows_what_that_took(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The models that the settings name: their clients behind their providers' circuits, or what stands for them."""
+"""The models that the settings name: their clients, each behind a circuit, or what stands for them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from .access import Access
+from .http import NO_KEY
 from .names import ModelName
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _openai_client(access: Access, http: httpx2.AsyncClient) -> AsyncOpenAI:
     from openai import AsyncOpenAI
 
     # a server at home wants no key, the SDK does; left out, it would take OPENAI_API_KEY and send that
-    key = access.api_key or "none"
+    key = access.api_key or NO_KEY
     return AsyncOpenAI(api_key=key, base_url=access.base_url, http_client=http, max_retries=0)
 
 

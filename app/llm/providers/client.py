@@ -37,7 +37,7 @@ def open_client(name: ModelName, access: Access, timeouts: Timeouts) -> Pydantic
     """
     provider = name.family.provider
     make_model = backend(name, access)
-    http = partial(open_http, timeouts, keep_openai_headers=provider == "openai")
+    http = partial(open_http, timeouts, access)
     card = ModelCard(str(name), provider, context_window(name), max_output_tokens(name), pricing(name))
     return PydanticAIClient(card, Sessions(http, make_model), Failures(provider, access.api_key), timeouts)
 

@@ -8,19 +8,46 @@ from typing import Final
 import httpx2
 from pydantic_ai.models import create_async_httpx2_client
 
-from .access import Timeouts
+from .access import Access, Timeouts
 
 USER_AGENT: Final = "llm-agent-core"
+
+NO_KEY: Final = "none"
+"""What is sent in a key's place to a server that wants none."""
+
+_KEY_HEADERS: Final = {"authorization": "Bearer ", "x-api-key": "", "x-goog-api-key": ""}
+
+_SENT: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "x-server-timeout",
+    }
+)
+
+_OPENAI_HOST: Final = "api.openai.com"
+_SENT_TO_OPENAI: Final = frozenset({"openai-organization", "openai-project"})
 
 _opened: ContextVar[list[httpx2.Response]] = ContextVar("opened")
 
 
-def open_http(timeouts: Timeouts, *, keep_openai_headers: bool) -> httpx2.AsyncClient:
-    """Return a client for one event loop. No SDK's description of this machine leaves with its requests."""
+def open_http(timeouts: Timeouts, access: Access) -> httpx2.AsyncClient:
+    """Return a client for one event loop. Headers that an SDK takes from the environment do not leave with it."""
 
     async def trim(request: httpx2.Request) -> None:
+        kept = _SENT | _SENT_TO_OPENAI if request.url.host == _OPENAI_HOST else _SENT
         for header in list(request.headers):
-            if header.startswith("x-stainless-") or (header.startswith("openai-") and not keep_openai_headers):
+            if header in _KEY_HEADERS:  # *_CUSTOM_HEADERS of the environment may have put another secret there
+                request.headers[header] = _KEY_HEADERS[header] + (access.api_key or NO_KEY)
+            elif header not in kept:
                 del request.headers[header]
         request.headers["User-Agent"] = USER_AGENT
 

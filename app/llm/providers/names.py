@@ -75,6 +75,7 @@ FAMILIES: Final[dict[str, Family]] = {
 
 _NAME: Final = re.compile(r"[!-~]{1,200}")
 _SHOWN_CHARS: Final = 80
+_LONGEST_WORD: Final = 20
 
 
 class ModelName(Struct, frozen=True):
@@ -99,8 +100,15 @@ def parse_model_name(text: str) -> ModelName:
         return ModelName(MOCK)
     if family is None or family is MOCK or not _NAME.fullmatch(model) or not _fits(family, model):
         forms = ", ".join(family.form for family in FAMILIES.values())
-        raise ConfigurationError(f"{text[:_SHOWN_CHARS]!r} names no model; the forms are {forms}")
+        raise ConfigurationError(f"{_shown(text.strip())!r} names no model; the forms are {forms}")
     return ModelName(family, model)
+
+
+def _shown(text: str) -> str:
+    """Return as much of what is no name as may be told: it may be a key in the wrong variable."""
+    if ":" not in text and (text.startswith("sk-") or len(text) > _LONGEST_WORD):
+        return text[:3] + "…"
+    return text[:_SHOWN_CHARS]
 
 
 def _fits(family: Family, model: str) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _USUAL: Final = Timeouts()
 
+_EXAMPLE_URL: Final = "http://127.0.0.1:8000/v1"
+
 
 def open_model(
     name: str | ModelName,
@@ -74,9 +76,7 @@ def _base_url(name: ModelName, given: str | None) -> str:
     """
     url = given or name.family.base_url
     if not url:
-        raise ConfigurationError(
-            f"{name} needs the server's address: set LLM_BASE_URL, as http://127.0.0.1:8000/v1"
-        )
+        raise ConfigurationError(f"{name} needs the server's address: set LLM_BASE_URL, as {_EXAMPLE_URL}")
     try:
         parts = urlsplit(url)
         plain = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
@@ -86,6 +86,7 @@ def _base_url(name: ModelName, given: str | None) -> str:
         plain = plain and not parts.username and not parts.password and not parts.query and not parts.fragment
     if not plain:
         raise ConfigurationError(
-            f"The base URL for {name} has to be a plain http(s) address, without a password or a query"
+            f"The base URL for {name} (LLM_BASE_URL) has to be a plain http(s) address, without a password or a "
+            f"query, as {_EXAMPLE_URL}"
         )
     return url.rstrip("/")

@@ -114,6 +114,15 @@ def test_a_bad_address_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_model("openai-compatible:x", base_url=url, environ={})
     assert "hidden" not in str(caught.value)
+    assert "LLM_BASE_URL" in str(caught.value)
+    assert "as http://127.0.0.1:8000/v1" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-12345", " sk-proj-" + "x" * 50, "AIza" + "y" * 30])
+def test_a_key_in_the_place_of_a_name_is_not_shown(key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_model_name(key)
+    assert str(caught.value).startswith(f"'{key.strip()[:3]}…' names no model")
 
 
 def test_the_mock_is_not_opened_here() -> None:

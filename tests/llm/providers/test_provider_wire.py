@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 from llmock.testing import LLMockServer
 from outcomes import KEY, MODELS, PROBE, ask, open_client, outcome, request
@@ -15,7 +16,9 @@ from wire import EVENTS, HEAD, Wire, answer, completion, first_pieces, open_wire
 
 from app.errors import LLMAuthError, LLMTimeoutError, LLMUnavailableError, ModelFailedError
 from app.llm.interface import LLMRequest, LLMResponse, TextDelta, UserMessage
+from app.llm.providers.access import Access, Timeouts
 from app.llm.providers.client import PydanticAIClient
+from app.llm.providers.http import open_http
 from app.llm.providers.opening import open_model
 
 CHAT = [name for name in MODELS if MODELS[name] == "openai" and not name.startswith("openai-responses")]
@@ -119,7 +122,8 @@ FOREIGN = {
     "OPENAI_ORG_ID": "org-mine",
     "OPENAI_PROJECT_ID": "proj-mine",
     "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
-    "OPENAI_CUSTOM_HEADERS": "openai-beta: mine",
+    "OPENAI_CUSTOM_HEADERS": "X-Gateway: leaked-1\nAuthorization: Bearer leaked-2\nx-api-key: leaked-3",
+    "ANTHROPIC_CUSTOM_HEADERS": "X-Gateway: leaked-4\nAuthorization: leaked-5\nx-goog-api-key: leaked-6",
     "ANTHROPIC_API_KEY": "sk-of-anthropic",
     "ANTHROPIC_AUTH_TOKEN": "token-of-anthropic",
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
@@ -139,16 +143,23 @@ async def test_no_secret_of_another_and_nothing_of_this_machine_is_sent(
     await outcome(client, request(), stream=False)
     await client.aclose()
     head = wire.heads[-1].lower()
-    own = (
-        {"org-mine", "proj-mine", "openai-beta: mine"}
-        if name.startswith(("openai:", "openai-responses:"))
-        else set()
-    )
-    assert not [value for value in FOREIGN.values() if value.lower() in head and value not in own]
+    assert not [value for value in FOREIGN.values() if value.lower() in head]
+    assert not [word for word in ("leaked", "openai-organization", "openai-project", "gl-python") if word in head]
     assert "x-stainless" not in head
     assert "http-referer" not in head
     assert "x-title" not in head
     assert KEY in wire.heads[-1]
+
+
+@pytest.mark.parametrize(("host", "is_kept"), [("api.openai.com", True), ("api.openai.com.example", False)])
+async def test_the_organisation_goes_to_openai_s_own_address_only(host: str, is_kept: bool) -> None:
+    http = open_http(Timeouts(), Access("", KEY))
+    names = ("openai-organization", "openai-project", "openai-beta", "x-stainless-os")
+    sent = httpx2.Request("POST", f"https://{host}/v1", headers=dict.fromkeys(names, "mine"))
+    for trim in http.event_hooks["request"]:
+        await trim(sent)
+    await http.aclose()
+    assert [name for name in names if name in sent.headers] == (list(names[:2]) if is_kept else [])
 
 
 async def test_a_server_at_home_gets_no_key(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
