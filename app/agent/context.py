@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from ..jsonvalue import JsonObject, wire_form
+from ..jsonvalue import JsonObject
 from ..llm.interface import AssistantMessage, Message, ModelCard, ToolMessage, ToolSpec
+from ..llm.prompted import HOW_TO_ANSWER, as_json, render
 
 MAX_SHOWN_BYTES: Final = 32 * 1024
 """How much of one result a model is shown, as JSON."""
@@ -57,12 +58,14 @@ UNKNOWN_SIZE: Final = KnownSize(None, 0, 0)
 class Conversation:
     """One run's messages as a model is shown them, and how large they are. Each message is looked at once."""
 
-    __slots__ = ("_compacted", "_fixed_bytes", "_fixed_tokens", "_sizes", "_totals", "shown")
+    __slots__ = ("_compacted", "_fixed_bytes", "_most_fixed", "_sizes", "_totals", "shown")
 
     def __init__(self, system: str, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> None:
-        self._fixed_bytes = len(system.encode()) + len(_encode(wire_form({"schema": output_schema})))
-        self._fixed_bytes += sum(len(_encode(tool)) for tool in tools)
-        self._fixed_tokens = FIXED_TOKENS + TOOL_TOKENS * len(tools)
+        said = len(system.encode())
+        schemas = len(as_json(output_schema).encode()) + sum(len(as_json(asdict(tool)).encode()) for tool in tools)
+        self._fixed_bytes = said + schemas
+        # a client that asks for decisions as JSON sends them twice: as text, and in the schema of a decision
+        self._most_fixed = said + 2 * schemas + len(HOW_TO_ANSWER) + FIXED_TOKENS + TOOL_TOKENS * len(tools)
         self._compacted = 0
         self._sizes: list[int] = []
         self._totals = [0]  # of the first so many messages
@@ -90,7 +93,7 @@ class Conversation:
         What the provider has counted already, of the first messages, is taken from `known`.
         """
         added = self._beyond(known.messages) + MESSAGE_TOKENS * (len(self._sizes) - known.messages)
-        return added + (known.tokens if known.messages else self._fixed_bytes + self._fixed_tokens)
+        return added + (known.tokens if known.messages else self._most_fixed)
 
     def probable_tokens(self, known: KnownSize) -> int:
         """Return about how many tokens the request has."""
@@ -145,7 +148,7 @@ def _is_digest(message: ToolMessage) -> bool:
 
 def _shown(message: Message) -> tuple[Message, int]:
     """Return the message as a model is shown it, and its size as JSON in bytes."""
-    size = len(_encode(message))
+    size = _size(message)
     if not isinstance(message, ToolMessage) or size <= MAX_SHOWN_BYTES:
         return message, size
     text = _encode(message.output)
@@ -156,4 +159,9 @@ def _shown(message: Message) -> tuple[Message, int]:
         "head": text.decode()[:HEAD_CHARS],
     }
     message = replace(message, output=cut)
-    return message, len(_encode(message))
+    return message, _size(message)
+
+
+def _size(message: Message) -> int:
+    """Return how many bytes it is, in the longer of its forms: large integers are longer as text."""
+    return max(len(_encode(message)), len(render(message).encode()))

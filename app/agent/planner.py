@@ -90,11 +90,10 @@ class Planner:
             else:
                 response = await self._ask(candidate, request, seconds)
             usage = _usage_of(response)
-            cost = None if usage is None else candidate.cost(usage)
-            return _checked(response, turn, self._form, usage, cost, may_be_cut_off=is_last)
+            return _checked(response, turn, self._form, usage, _cost(candidate, usage), may_be_cut_off=is_last)
         except ModelResponseError as error:
             usage = usage or _usage_of(error)
-            return ModelRejected(turn, words_of(error), usage, candidate.cost(usage))
+            return ModelRejected(turn, words_of(error), usage, _cost(candidate, usage))
         except (TimeLimitError, KeyboardInterrupt, LLMError):
             raise
         except BaseException as error:  # as with tools: whatever it is, only our own cancellation gets through
@@ -152,7 +151,19 @@ def _usage_of(answer: object) -> Usage | None:
         if type(count) is not int or not 0 <= count <= MAX_TOKENS:
             log.warning("the language model's client tells a usage that cannot be")
             return None
-    return Usage(*counts) if counts[0] or counts[1] else None
+    return Usage(*counts) if counts[0] else None  # there is no request without a token
+
+
+def _cost(candidate: Candidate, usage: Usage | None) -> int | None:
+    """Return what a call cost in nano-dollars; None, as if nobody knew, if its pricing cannot say."""
+    try:
+        cost = candidate.cost(usage)
+        if cost is None or (type(cost) is int and cost >= 0):
+            return cost
+        log.warning("the pricing of %s tells a cost that cannot be", candidate.name)
+    except Exception:  # it may be anybody's, and the call has been made: its answer counts
+        log.warning("the pricing of %s failed", candidate.name, exc_info=True)
+    return None
 
 
 def _checked(

@@ -38,6 +38,8 @@ NO_TOOLS = "You have no tools."
 
 ANSWER_IN_JSON = "The answer is not text here, but a JSON value that satisfies this JSON Schema:"
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _TOOL = re.compile(r"^- (\S+): (.*) Input schema: (\{.*\})$", re.MULTILINE)
 
 _CALL = re.compile(r'\{\s*"tool"\s*:')
@@ -74,7 +76,7 @@ class PromptedClient:
         if not self._system:
             self._system = f"{request.system}\n\n{tools_text(request.tools)}\n\n{HOW_TO_ANSWER}"
             if request.output_schema is not None:
-                self._system += f"\n\n{ANSWER_IN_JSON} {json.dumps(request.output_schema)}"
+                self._system += f"\n\n{ANSWER_IN_JSON} {as_json(request.output_schema)}"
         self._rendered.extend(render(message) for message in request.messages[len(self._rendered) :])
         response = await self._generate("\n".join(self._rendered), self._system)
         if not isinstance(response, LLMResponse):
@@ -90,11 +92,16 @@ class PromptedClient:
         return await response if inspect.isawaitable(response) else response
 
 
+def as_json(value: object) -> str:
+    """Return the JSON of what a model is told: no longer than it has to be, for each byte may be a token."""
+    return _compact(value)
+
+
 def tools_text(tools: Sequence[ToolSpec]) -> str:
     """Return what a model is told of its tools, a line each."""
     if not tools:
         return NO_TOOLS
-    lines = [f"- {spec.name}: {spec.description} Input schema: {json.dumps(spec.input_schema)}" for spec in tools]
+    lines = [f"- {spec.name}: {spec.description} Input schema: {as_json(spec.input_schema)}" for spec in tools]
     return "You have these tools:\n" + "\n".join(lines)
 
 
@@ -142,8 +149,16 @@ def read_decision(response: LLMResponse) -> LLMResponse:
     Words are the answer. Text that sets out to be JSON (`{`, `[`, or a fenced block) has to be a decision.
 
     Raises:
-        ModelResponseError: it is not.
+        ModelResponseError: it is not. Its `usage` is what the reply took all the same.
     """
+    try:
+        return _read_decision(response)
+    except ModelResponseError as error:
+        error.usage = response.usage
+        raise
+
+
+def _read_decision(response: LLMResponse) -> LLMResponse:
     text = str(response.content).strip()
     if not text:
         raise ModelResponseError("The reply was empty.")
@@ -161,7 +176,8 @@ def read_decision(response: LLMResponse) -> LLMResponse:
         raise ModelResponseError(f"The reply is not valid JSON: {error}") from error
     if isinstance(value, dict) and "answer" in value:
         answer = value["answer"]
-        return msgspec.structs.replace(response, content=answer if isinstance(answer, str) else json.dumps(answer))
+        content = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+        return msgspec.structs.replace(response, content=content)
     calls = value if isinstance(value, list) and value else [value]
     return msgspec.structs.replace(response, content="", tool_calls=tuple(_read_call(call) for call in calls))
 

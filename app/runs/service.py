@@ -153,8 +153,12 @@ class RunService:
         """
         begun = opening(self._agent, request)
         new = new_run(RunKey(tenant, self._new_id()), request)
-        run_id, _ = await self._create(new, self._first(new, begun), key)
-        return await self.get(run_id, tenant)
+        run_id, is_new = await self._create(new, self._first(new, begun), key)
+        try:
+            return await self.get(run_id, tenant)
+        finally:
+            if is_new:  # not sooner, so that whoever carries it out here does not overtake the answer
+                self._wake(new)
 
     async def get(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
         """Return a run as it is now.
@@ -306,6 +310,8 @@ class RunService:
             if new.owner is not None:
                 self._executor.take_up_later(new.key)  # it may be there
             raise
+        if is_new and new.owner is None:
+            self._wake(new)
         if not is_new or new.owner is None:
             return run_id, None
         left = new.deadline_s
@@ -326,9 +332,10 @@ class RunService:
             raise IdempotencyKeyReusedError(
                 f"This Idempotency-Key was used for another request, whose run is {run_id}."
             )
-        if created == "new" and new.owner is None:
-            self._queue.wake(job)
         return run_id, created == "new"
+
+    def _wake(self, new: NewRun) -> None:
+        self._queue.wake(Job(new.key, new.priority, new.not_before))
 
     async def _outcome(self, key: RunKey, ended: Ended) -> FinishedRun | Run:
         return await self._standing(key) if ended.run is None else ended.run

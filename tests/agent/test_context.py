@@ -10,15 +10,26 @@ from fakes import FakeTool, answer, call
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.agent.candidates import Candidate
 from app.agent.context import FULL, MAX_SHOWN_BYTES, UNKNOWN_SIZE, Conversation, KnownSize, digested
 from app.agent.core import Agent
-from app.agent.events import ContextCompacted, Event, ModelFailed, ModelRequested, RunFinished
+from app.agent.events import (
+    ContextCompacted,
+    Event,
+    ModelDecided,
+    ModelFailed,
+    ModelRejected,
+    ModelRequested,
+    RunFinished,
+)
+from app.agent.planner import Planner
 from app.agent.state import AgentState
-from app.errors import LLMContextOverflowError
+from app.errors import LLMContextOverflowError, ModelResponseError
 from app.jsonvalue import JsonObject
 from app.llm.interface import (
     AssistantMessage,
     CorrectionMessage,
+    LLMRequest,
     LLMResponse,
     Message,
     ModelCard,
@@ -261,3 +272,50 @@ async def test_a_client_of_nothing_but_text_is_shown_less_too() -> None:
     events = await events_of(Agent(client, [page(3_000)]))
     assert (end_of(events).status, compactions(events)) == ("success", [(1, 2)])
     assert len(client.prompts[4]) < len(client.prompts[3]) / 2
+
+
+# what a call took
+
+
+class Prices:
+    """A caller's own pricing."""
+
+    def __init__(self, cost: Any) -> None:
+        self._cost = cost
+
+    def cost(self, usage: Usage) -> Any:
+        if isinstance(self._cost, Exception):
+            raise self._cost
+        return self._cost
+
+
+async def move_of(usage: Usage, cost: object, *, refused: bool = False) -> ModelDecided | ModelRejected:
+    class Client:
+        card = ModelCard("priced", pricing=Prices(cost))
+
+        async def complete(self, request: LLMRequest) -> LLMResponse:
+            if refused:
+                error = ModelResponseError("no")
+                error.usage = usage
+                raise error
+            return LLMResponse("done", usage=usage)
+
+    return await Planner(()).next_move(Candidate(Client(), None), [UserMessage("go")], 1, 5.0)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("cost", [ValueError("no price"), -1, 1.5, "7"])
+async def test_a_pricing_that_cannot_say_what_a_call_cost_leaves_its_answer(
+    cost: object, refused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    move = await move_of(Usage(10, 5), cost, refused=refused)
+    assert type(move) is (ModelRejected if refused else ModelDecided)
+    assert (move.usage, move.cost) == (Usage(10, 5), None)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert (await move_of(Usage(10, 5), 7, refused=refused)).cost == 7
+
+
+@pytest.mark.parametrize("usage", [Usage(0, 0), Usage(0, 5), Usage(0, 5, 10)])
+async def test_a_usage_without_input_is_no_usage(usage: Usage) -> None:
+    assert (await move_of(usage, 7)).usage is None
+    assert (await move_of(Usage(1), 7)).usage == Usage(1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from app.agent.state import AgentState
 from app.errors import InvalidOutputSchemaError, ModelResponseError
 from app.jsonvalue import JsonObject
 from app.llm.interface import CorrectionMessage, LLMResponse, Usage
+from app.runs.capping import cut
 
 TOTAL: JsonObject = {
     "type": "object",
@@ -105,6 +107,113 @@ def test_what_is_no_schema_is_refused_before_a_run_starts(schema: Any) -> None:
     assert len(str(refused.value)) < 700
 
 
+def doubling(levels: int) -> JsonObject:
+    """A schema of a few hundred bytes that comes to 2 to the power of `levels` subschemas."""
+    names: JsonObject = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**names, f"a{levels}": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("levels", [14, 28, 64])
+def test_a_schema_that_doubles_at_every_level_is_refused_at_once(levels: int) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InvalidOutputSchemaError, match="output_schema comes to more than 10000 subschemas"):
+        OutputForm(doubling(levels))
+    assert time.monotonic() - begun < 2  # the check itself would take minutes
+
+
+def test_going_round_a_cycle_hides_no_doubling() -> None:
+    schema = doubling(28)
+    definitions: Any = schema["$defs"]
+    for level in range(1, 28):
+        definitions[f"a{level}"]["properties"] = {"back": {"$ref": f"#/$defs/a{level - 1}"}}
+    definitions["a28"]["properties"] = {"back": {"$ref": "#/$defs/a27"}}
+    for first, then in [("a0", "a28"), ("a28", "a0")]:
+        schema["allOf"] = [{"$ref": f"#/$defs/{first}"}, {"$ref": f"#/$defs/{then}"}]
+        del schema["$ref"]
+        with pytest.raises(InvalidOutputSchemaError, match="subschemas"):
+            OutputForm(schema)
+        schema["$ref"] = "#"
+
+
+def test_what_is_left_unevaluated_is_looked_for_again_at_every_level() -> None:
+    closed: JsonObject = {"unevaluatedProperties": False}
+    names: JsonObject = {f"a{n}": {**closed, "allOf": [{"$ref": f"#/$defs/a{n + 1}"}]} for n in range(28)}
+    with pytest.raises(InvalidOutputSchemaError, match="subschemas"):
+        OutputForm({"$ref": "#/$defs/a0", "$defs": {**names, "a28": {}}})
+    nested: JsonObject = {**closed, "properties": {"a": True}}
+    for _ in range(20):
+        nested = {**closed, "properties": {"a": nested}}
+    assert OutputForm({"allOf": [nested], **closed}).checked('{"a":{"a":{}}}') == '{"a":{"a":{}}}'
+
+
+def test_a_schema_that_comes_to_a_few_subschemas_may_refer_to_them_as_it_likes() -> None:
+    assert OutputForm(doubling(8)).checked("{}") == "{}"
+    long: JsonObject = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(500)}
+    assert OutputForm({"$ref": "#/$defs/a0", "$defs": {**long, "a500": True}}).checked("1") == "1"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}},
+        {
+            "$ref": "#/$defs/tree~1node",
+            "$defs": {
+                "tree/node": {
+                    "type": "object",
+                    "properties": {"children": {"items": {"$ref": "#/%24defs/tree~1node"}}},
+                }
+            },
+        },
+    ],
+)
+def test_a_schema_may_be_recursive(schema: JsonObject) -> None:
+    form = OutputForm(schema)
+    assert form.checked('{"children": [{"children": [{}]}]}') == '{"children":[{"children":[{}]}]}'
+    with pytest.raises(ModelResponseError, match="at children/0/children/0"):
+        form.checked('{"children": [{"children": [4]}]}')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#name", "$defs": {"a": {"$anchor": "name"}}},
+        {"$id": "http://schemas.example/a", "$ref": "a"},
+        {"$ref": "https://json-schema.org/draft/2020-12/schema"},
+        {"$dynamicRef": "#name", "$defs": {"a": {"$dynamicAnchor": "name"}}},
+        {"$recursiveRef": "#"},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$id": "http://schemas.example/a"}}},
+        {"$schema": "http://json-schema.org/draft-04/schema#", "not": {"id": "http://schemas.example/a"}},
+        {"$ref": "#/allOf/7", "allOf": [{}]},
+        {"$ref": "#/title", "title": "text"},
+    ],
+)
+def test_references_whose_expansion_is_not_plain_are_refused(schema: JsonObject) -> None:
+    with pytest.raises(InvalidOutputSchemaError, match="output_schema"):
+        OutputForm(schema)
+
+
+@pytest.mark.parametrize("schema", [{"enum": [{"$ref": "x"}]}, {"properties": {"$ref": {}, "id": {}, "$id": {}}}])
+def test_what_only_looks_like_a_reference_is_none(schema: JsonObject) -> None:
+    OutputForm(schema)
+
+
+@pytest.mark.parametrize("char", ["x", '"', "語", "\\u0001"])
+def test_an_answer_is_stored_whole_or_refused(char: str) -> None:
+    form = OutputForm({"type": "string"})
+    kept = 0
+    for length in range(1_000, 100_000, 1_000):
+        text = json.dumps(json.loads('"' + char.replace('"', '\\"') + '"') * length, ensure_ascii=False)
+        try:
+            compact = form.checked(text)
+        except ModelResponseError as error:
+            assert "Be shorter" in str(error)  # noqa: PT017
+            break
+        assert cut(RunFinished("success", compact)) == RunFinished("success", compact)
+        kept = length
+    assert 0 < kept < 99_000
+
+
 def test_a_schema_is_copied_when_the_run_starts() -> None:
     schema: JsonObject = {"enum": [4]}
     opening = Agent().opening("go", output_schema=schema)
@@ -183,7 +292,7 @@ async def test_a_client_of_nothing_but_text_is_told_the_form_too() -> None:
     client = Text()
     events = await events_of(Agent(client, []), output_schema=TOTAL)
     assert end_of(events) == RunFinished("success", '{"total":4}')
-    assert json.dumps(TOTAL) in client.systems[0]
+    assert json.dumps(TOTAL, separators=(",", ":")) in client.systems[0]
 
 
 async def test_the_offline_planner_cannot_do_it_and_says_so() -> None:
@@ -197,3 +306,15 @@ async def test_without_a_form_an_answer_may_be_any_text() -> None:
     model = ScriptedModel(answer("four"))
     assert (await Agent(model, []).arun("go")).output == "four"
     assert model.requests[0].output_schema is None
+
+
+def test_a_schema_that_refers_to_itself_in_several_ways_does_not_take_for_ever() -> None:
+    def nested(levels: int) -> str:
+        return '{"a":' * levels + "{}" + "}" * levels
+
+    twice = OutputForm({"allOf": [{"properties": {"a": {"$ref": "#"}}}] * 60})
+    assert twice.checked(nested(2)) == nested(2)
+    with pytest.raises(ModelResponseError, match="nested too deeply"):
+        twice.checked(nested(4))
+    tree = OutputForm({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}})
+    assert tree.checked(nested(60)) == nested(60)
