@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from durable_runs import House
 from fake_models import NamedModel
-from fakes import answer, kinds
+from fakes import answer
 
+from app.agent import loop as loop_module
 from app.agent.core import Agent
 from app.agent.events import ModelFailed
 from app.errors import LLMUnavailableError
@@ -81,16 +84,20 @@ async def test_a_call_that_a_stop_breaks_off_counts_and_is_made_again(database: 
         assert run.used == Used(calls=2, input_tokens=100, output_tokens=10, unpriced_calls=2)
 
 
-async def test_a_call_that_was_about_to_be_made_when_the_process_stopped_costs_nothing(database: Database) -> None:
-    model = NamedModel("openai:x", LLMUnavailableError("Down.", may_be_paid=False), answer("done"))
+async def test_a_call_that_was_about_to_be_made_when_the_process_stopped_costs_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = NamedModel("openai:x", LLMUnavailableError("Down.", may_be_paid=False), answer("never asked for"))
     async with House(database, Agent(model)) as house:
+
+        async def stop_in_the_pause(_seconds: float) -> None:
+            house.executor.driver.stop_gently()
+
+        monkeypatch.setattr(loop_module, "asyncio", SimpleNamespace(sleep=stop_in_the_pause))
         key = await house.submit(max_tokens=20_000)
-        task = asyncio.create_task(house.execute(key))
-        while "ModelFailed" not in kinds(await house.events(key)):  # noqa: ASYNC110 - the journal tells nobody here
-            await asyncio.sleep(0.01)
-        house.executor.driver.stop_gently()  # in the pause before the second try
-        await task
+        await house.execute(key)
         assert await failures(house, key) == [("llm_unavailable", False), ("interrupted", False)]
+    monkeypatch.undo()
     async with House(database, Agent(NamedModel("openai:x", answer("done"))), owner="you") as house:
         await house.execute(key)
         run = await house.run(key)
