@@ -208,7 +208,7 @@ class Loop:
             await asyncio.sleep(proposed.seconds)
             proposed = proposed.then
         recorded = self._record(proposed)
-        self._asked = self._state.asked
+        self._asked, self._is_asking = self._state.asked, False
         return recorded
 
     def broken_off(self, reason: str) -> ModelFailed | None:
@@ -230,7 +230,6 @@ class Loop:
                 await self._journal.commit()
             self._is_asking = True
             recorded = self._record(await self._asking.decide(self._state, seconds))
-            self._is_asking = False
             if is_paid:
                 await self._journal.commit()
             return recorded
@@ -238,13 +237,10 @@ class Loop:
             broken_off = self.broken_off("The run's time was up while the model was being asked.")
             if broken_off is not None:
                 self._record(broken_off)
-            self._is_asking = False
             return await self._finish(out_of_time(self._limits))
         except LLMError as error:
-            self._is_asking = False
             return self._record(self._asking.failed(self._state, error))
         except ModelFailedError as error:
-            self._is_asking = False
             asked = self._state.asked
             if asked is not None and asked.reserved is not None:  # it stays spent, and the journal has to say so
                 return self._record(self._asking.failed(self._state, error))
