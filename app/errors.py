@@ -24,13 +24,20 @@ AgentCoreError
 │   ├── InvalidCursorError          invalid_cursor
 │   ├── InvalidIdempotencyKeyError  invalid_idempotency_key
 │   ├── IdempotencyKeyReusedError   idempotency_key_reused
-│   └── InvalidBundleError          invalid_bundle
+│   ├── InvalidBundleError          invalid_bundle
+│   ├── UnauthenticatedError        unauthenticated
+│   ├── PermissionDeniedError       permission_denied
+│   ├── InvalidPermissionsError     invalid_permissions
+│   ├── KeyNotFoundError            key_not_found
+│   ├── RateLimitedError            rate_limited
+│   └── QuotaExceededError          quota_exceeded
 ├── StorageError                the journal could not do what it promises; nothing unkept has been promised
 │   ├── StorageUnavailableError     storage_unavailable
 │   ├── UnreadableRunError          unreadable
 │   └── FencedError                 fenced
 ├── StepError                   one tool call failed; it becomes the `error` of a step and the run goes on
 │   ├── ToolUnavailableError        unknown_tool
+│   ├── ToolDeniedError             permission_denied
 │   ├── ToolInputError              invalid_input
 │   ├── ToolOutputError             invalid_output
 │   ├── ToolOutputTooLargeError     output_too_large
@@ -221,6 +228,54 @@ class InvalidBundleError(CallerError):
     code = "invalid_bundle"
 
 
+class UnauthenticatedError(CallerError):
+    """There is no API key or token where one is wanted, or none that holds; which of these, nobody is told."""
+
+    code = "unauthenticated"
+
+
+class PermissionDeniedError(CallerError):
+    """Who asks may not do this; `scope` is what is missing, None if it is not a scope."""
+
+    code = "permission_denied"
+
+    def __init__(self, sentence: str, scope: str | None = None) -> None:
+        self.scope = scope
+        super().__init__(sentence)
+
+
+class InvalidPermissionsError(CallerError):
+    """Scopes, rules or limits that are to be given do not exist, or are more than the giver has."""
+
+    code = "invalid_permissions"
+
+
+class KeyNotFoundError(CallerError):
+    """There is no such API key, or it is somebody else's."""
+
+    code = "key_not_found"
+
+
+class RateLimitedError(CallerError):
+    """There were too many requests for now; `retry_after_s` is how many seconds to wait."""
+
+    code = "rate_limited"
+
+    def __init__(self, sentence: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(sentence)
+
+
+class QuotaExceededError(CallerError):
+    """A quota of runs, steps or tokens is used up; `retry_after_s` is when to try again at the soonest."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, sentence: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(sentence)
+
+
 class StorageError(AgentCoreError):
     """The journal could not do what it promises; nothing that was not kept has been promised to anybody."""
 
@@ -259,6 +314,12 @@ class ToolUnavailableError(StepError):
     """The model asked for a tool that this run does not have."""
 
     code = "unknown_tool"
+
+
+class ToolDeniedError(StepError):
+    """The run may not call that tool, or not with these arguments; nothing happened."""
+
+    code = "permission_denied"
 
 
 class ToolInputError(StepError):

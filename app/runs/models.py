@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from ..agent.events import Step
+from ..auth.principal import DEFAULT_TENANT as DEFAULT_TENANT
 from ..jsonvalue import JsonObject
 from ..llm.interface import Usage
 from .usage import Used
@@ -19,8 +20,6 @@ The other three are how a run ends; nothing follows them."""
 
 UNFINISHED: tuple[RunStatus, ...] = ("queued", "running", "waiting")
 FINISHED: tuple[RunStatus, ...] = ("success", "error", "cancelled")
-
-DEFAULT_TENANT = "default"
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 

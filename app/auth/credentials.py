@@ -1,0 +1,99 @@
+"""Credentials, checked: what a request shows, turned into a principal, and remembered for a moment."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from time import time
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from ..errors import UnauthenticatedError
+from .principal import Principal
+
+KEY_PREFIX: Final = "lac_"
+"""What every API key begins with, so that people and scanners of secrets recognise one."""
+
+REMEMBER_S: Final = 2.0
+"""How long a key is not looked up again; a revocation takes so long to reach other processes."""
+
+MAX_REMEMBERED: Final = 10_000
+MAX_CHARS: Final = 8192
+
+REFUSED: Final = "The API key or token is not valid."
+"""All that anybody is told: not whether it is unknown, revoked, expired or forged."""
+
+
+class Checker(Protocol):
+    """Checks one kind of credential."""
+
+    async def check(self, credential: str) -> Principal:
+        """Return whose it is.
+
+        Raises:
+            UnauthenticatedError: it does not hold.
+            StorageError, UnauthenticatedError: what is needed to know cannot be had.
+        """
+        ...
+
+
+class _Remembered(Struct, frozen=True):
+    principal: Principal
+    until: float
+
+
+class Authenticator:
+    """Says who shows a credential. Only those that hold are remembered, by their digest, and never for long.
+
+    Args:
+        keys: checks what looks like an API key.
+        tokens: checks everything else; None if no tokens are taken.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, keys: Checker, tokens: Checker | None = None, *, clock: Callable[[], float] = time) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._clock = clock
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._changes = 0
+
+    async def authenticate(self, credential: str) -> Principal:
+        """Return who shows this.
+
+        Raises:
+            UnauthenticatedError: nobody we know.
+            StorageError: the keys cannot be looked up.
+        """
+        if len(credential) > MAX_CHARS or not credential.isascii():
+            raise UnauthenticatedError(REFUSED)
+        digest = sha256(credential.encode()).digest()
+        known = self._remembered.get(digest)
+        now = self._clock()
+        if known is not None and now < known.until:
+            return known.principal
+        changes = self._changes
+        principal = await self._checker(credential).check(credential)
+        if changes == self._changes:  # else what was looked up may be what it no longer is
+            self._remember(digest, principal, now + REMEMBER_S)
+        return principal
+
+    def forget(self) -> None:
+        """Look every credential up again, since some key is not what it was."""
+        self._changes += 1
+        self._remembered.clear()
+
+    def _remember(self, digest: bytes, principal: Principal, until: float) -> None:
+        if principal.expires_at is not None:
+            until = min(until, principal.expires_at)
+        self._remembered[digest] = _Remembered(principal, until)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def _checker(self, credential: str) -> Checker:
+        if credential.startswith(KEY_PREFIX) or self._tokens is None:
+            return self._keys
+        return self._tokens
