@@ -17,8 +17,10 @@ from ..errors import (
 )
 from ..jsonvalue import JsonObject, is_blank, text_problem
 from ..llm.mock_client import MockLLMClient
+from ..permissions import Permissions
 from ..tools.base import Tool, ToolRegistry, ToolSource
 from ..tools.builtin import default_tools
+from ..tools.call import DEFAULT_TENANT
 from .asking import Asking
 from .budget import Budget
 from .candidates import Client, Models, check_prices
@@ -98,7 +100,7 @@ class Agent:
         self._limits = Limits(max_steps, max_seconds)
         self._clock = clock
         # prepared selections of tools, and the snapshot they are of: one value, since agents are shared by threads
-        self._toolboxes: tuple[object, dict[tuple[str, ...], Toolbox]] = (None, {})
+        self._toolboxes: tuple[object, dict[tuple[tuple[str, ...], Permissions | None], Toolbox]] = (None, {})
 
     def run(
         self,
@@ -213,16 +215,19 @@ class Agent:
         run_id: str,
         seconds: float | None = None,
         on_delta: Callable[[str], None] | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> Loop:
         """Return the loop of a run that is kept, and so can wait for somebody to settle a doubt.
 
         `seconds` it has from now on, if that is less than the agent's own limit. `on_delta` is called with each
-        piece of text while a model speaks.
+        piece of text while a model speaks. `tenant` is whose run it is; tools are told.
         """
         limits = self._limits
         if seconds is not None and seconds < limits.max_seconds:
             limits = Limits(limits.max_steps, seconds, by_deadline=True)
-        return self._loop(state, journal, None, limits, run_id=run_id, waits=True, on_delta=on_delta)
+        return self._loop(
+            state, journal, None, limits, run_id=run_id, waits=True, on_delta=on_delta, tenant=tenant
+        )
 
     def _loop(
         self,
@@ -234,6 +239,7 @@ class Agent:
         run_id: str | None = None,
         waits: bool = False,
         on_delta: Callable[[str], None] | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> Loop:
         if opening is not None:
             state.apply(journal.append(opening))
@@ -249,22 +255,31 @@ class Agent:
         planner = Planner(toolbox.specs, form, on_delta)
         asking = Asking(planner, usual.for_run(), budget, self._max_retries, refusal)
         return Loop(
-            state, journal, asking, toolbox, limits or self._limits, self._clock, run_id=run_id, waits=waits
+            state,
+            journal,
+            asking,
+            toolbox,
+            limits or self._limits,
+            self._clock,
+            run_id=run_id,
+            waits=waits,
+            tenant=tenant,
         )
 
     def _toolbox_of(self, state: AgentState) -> Toolbox:
         """Return the run's tools; a tool that has gone since the run started is simply not there."""
-        names = state.opening.tools
+        names, permissions = state.opening.tools, state.opening.permissions
         available = self._source.snapshot()
         of, toolboxes = self._toolboxes
         if of is not available:
             toolboxes = {}
             self._toolboxes = available, toolboxes
-        toolbox = toolboxes.get(names)
+        toolbox = toolboxes.get((names, permissions))
         if toolbox is None:
-            toolbox = Toolbox({name: available[name] for name in names if name in available})
+            tools = {name: available[name] for name in names if name in available}
+            toolbox = Toolbox(tools, permissions)
             if len(toolboxes) < MAX_KEPT_TOOLBOXES:
-                toolboxes[names] = toolbox
+                toolboxes[names, permissions] = toolbox
         return toolbox
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ..jsonvalue import JsonObject
 from ..llm.interface import ToolCall, Usage
+from ..permissions import Permissions
 
 Status: TypeAlias = Literal["success", "error", "cancelled"]
 """How a run ends. "cancelled" is for runs that are kept; one that lives in its caller ends with its caller."""
@@ -32,7 +33,8 @@ class RunStarted(Struct, frozen=True, tag="run.started"):
     """The run's goal, its context, the names of the tools in its snapshot, and what it asks for itself.
 
     `model` is the name of the one it wants; `max_tokens` and `max_cost` (nano-dollars) are its budget;
-    `output_schema` is what its output has to satisfy as JSON.
+    `output_schema` is what its output has to satisfy as JSON. `submitted_by` is who asked for it and `permissions`
+    what they may do, None for everything; `traceparent` is its place in the caller's trace (W3C Trace Context).
     """
 
     goal: str
@@ -43,6 +45,9 @@ class RunStarted(Struct, frozen=True, tag="run.started"):
     max_tokens: int | None = None
     max_cost: int | None = None
     output_schema: JsonObject | None = None
+    submitted_by: str | None = None
+    permissions: Permissions | None = None
+    traceparent: str | None = None
 
 
 class Reserved(Struct, frozen=True):

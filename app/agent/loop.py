@@ -20,7 +20,7 @@ from ..jsonvalue import JsonObject
 from ..llm.interface import AssistantMessage, CorrectionMessage, ToolCall
 from ..timelimit import TimeLimitError
 from ..tools.base import Effect, PreparedTool, Transaction
-from ..tools.call import ToolCallContext, in_call
+from ..tools.call import DEFAULT_TENANT, ToolCallContext, in_call
 from .ahead import Ahead
 from .asking import MAX_CORRECTIONS, Asking, Pause
 from .attempts import INTERRUPTED
@@ -48,6 +48,7 @@ class Loop:
 
     Args:
         run_id: what the keys of its calls begin with; None makes one up.
+        tenant: whose run it is; tools are told.
         waits: whether somebody can be waited for who says what became of a step in doubt. If not, a call that was
             broken off is a failed step of unknown effect, and a resumed run that meant to make one ends.
         line_up: the models to ask, the first of them first; if asking costs something, or gives another answer the
@@ -71,6 +72,7 @@ class Loop:
         "_planner",
         "_run_id",
         "_state",
+        "_tenant",
         "_toolbox",
         "_waits",
     )
@@ -86,6 +88,7 @@ class Loop:
         *,
         run_id: str | None = None,
         waits: bool = False,
+        tenant: str = DEFAULT_TENANT,
     ) -> None:
         self._state = state
         self._journal = journal
@@ -98,6 +101,7 @@ class Loop:
         self._clock = clock
         self._run_id = run_id
         self._waits = waits
+        self._tenant = tenant
         # only a journal in a database has it: the tool then writes in the transaction that records its step
         self._perform_in = getattr(journal, "perform", None)
         self._meant: ToolIntended | None = None
@@ -346,7 +350,7 @@ class Loop:
     def _context(self) -> ToolCallContext:
         if self._run_id is None:
             self._run_id = token_hex(16)
-        return ToolCallContext(self._run_id, len(self._state.steps) + 1, self._state.attempts + 1)
+        return ToolCallContext(self._run_id, len(self._state.steps) + 1, self._state.attempts + 1, self._tenant)
 
     def _interrupted(self, tool: PreparedTool, error: StepError) -> ToolInterrupted | None:
         """Return the event of a call that was broken off; None if it ended, or nobody can be waited for."""

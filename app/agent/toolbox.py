@@ -12,6 +12,7 @@ from jsonschema_rs import ValidationError
 
 from ..blocking import call_in_thread
 from ..errors import (
+    ToolDeniedError,
     ToolFailedError,
     ToolInputError,
     ToolOutputError,
@@ -22,6 +23,7 @@ from ..errors import (
 )
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unshared
 from ..llm.interface import ToolSpec
+from ..permissions import Permissions
 from ..timelimit import TimeLimitError, being_cancelled, within
 from ..tools.base import PreparedTool, Transaction
 
@@ -36,12 +38,16 @@ CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class Toolbox:
-    """A run's tools, fixed when it starts: one registered later does not slip in."""
+    """A run's tools, fixed when it starts: one registered later does not slip in.
 
-    __slots__ = ("specs", "tools")
+    `permissions` are those of whoever asked for the run, None for all there are: each call is held against them.
+    """
 
-    def __init__(self, tools: Mapping[str, PreparedTool]) -> None:
+    __slots__ = ("_permissions", "specs", "tools")
+
+    def __init__(self, tools: Mapping[str, PreparedTool], permissions: Permissions | None = None) -> None:
         self.tools = tools
+        self._permissions = permissions
         self.specs = tuple(
             ToolSpec(tool.name, tool.description, tool.input_schema, tool.effect) for tool in tools.values()
         )
@@ -65,11 +71,28 @@ class Toolbox:
         Raises:
             ToolUnavailableError: this run has no such tool.
             ToolInputError: the arguments break the tool's schema.
+            ToolDeniedError: whoever asked for the run may not make this call.
         """
+        tool = self.get(name)
         try:
-            self.get(name).check_input(arguments)
+            tool.check_input(arguments)
         except ValidationError as error:
             raise ToolInputError(_where(error)) from error
+        if self._permissions is not None:
+            refusal = self._permissions.refusal(name, _needs(tool, arguments), arguments)
+            if refusal is not None:
+                raise ToolDeniedError(refusal)
+
+
+def _needs(tool: PreparedTool, arguments: JsonObject) -> list[str]:
+    """Return the scopes that this call takes besides that of the tool itself."""
+    if tool.required_scopes is None:
+        return []
+    try:
+        return [str(scope) for scope in tool.required_scopes(unshared(arguments))]
+    except Exception as error:  # what cannot be decided is not allowed
+        log.warning("the tool %s cannot say what a call of it takes", tool.name, exc_info=error)
+        raise ToolDeniedError(f"{tool.name} cannot say which scopes this call takes.") from error
 
 
 async def call_tool(tool: PreparedTool, arguments: JsonObject, seconds: float) -> JsonObject:

@@ -9,8 +9,7 @@ from msgspec import Struct
 
 from ..errors import InvalidPermissionsError
 from ..permissions import Permissions
-
-DEFAULT_TENANT: Final = "default"
+from ..tools.call import DEFAULT_TENANT
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 

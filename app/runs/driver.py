@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -20,7 +21,8 @@ from .folding import folded
 from .held import Ended, HeldRun, OnFinished, Stop
 from .journal import DurableJournal
 from .models import Claim, NewRun, RunKey
-from .ports import RunStore, UnitWriter
+from .observers import Observers
+from .ports import RunObserver, RunStore, UnitWriter
 from .voices import Voices
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Driver:
             alive, so what such a claim leaves behind in a failure can be taken up by anybody at once.
         on_finished: is told of every run that ends here.
         voices: what these runs say while they are driven.
+        observers: are told what happens in them.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Driver:
         on_finished: OnFinished | None,
         clock: Callable[[], datetime],
         voices: Voices,
+        observers: Sequence[RunObserver] = (),
     ) -> None:
         self._agent = agent
         self._store = store
@@ -58,6 +62,7 @@ class Driver:
         self._on_finished = on_finished
         self._clock = clock
         self._voices = voices
+        self._observers = Observers(observers) if observers else None
         self._to_cancel: set[RunKey] = set()
         self._is_stopping = False
         self.guest = guest
@@ -69,7 +74,9 @@ class Driver:
         Raises:
             StorageError: it could not be kept, or somebody else has it by now.
         """
-        journal = DurableJournal(self._writer, new, self._clock, lambda: self._interrupt(new.key))
+        journal = self._journal(new)
+        if self._observers is not None:
+            self._observers.began(new.key, opening)
         state = AgentState()
         state.apply(journal.append(opening))
         return await self._drive(self._held_run(journal, state, new.deadline_s))
@@ -86,7 +93,10 @@ class Driver:
             return await self.end_cancelled(claim)
         if claim.claims > MAX_CLAIMS:
             return await self._give_up(claim)
-        return await self._drive(await self.take(claim))
+        held = await self.take(claim)
+        if self._observers is not None:
+            self._observers.began(claim.key, held.state.opening)
+        return await self._drive(held)
 
     async def take(self, claim: Claim) -> HeldRun:
         """Return a claimed run as it stands, for whoever has a say in it; raises what `folded` does."""
@@ -162,12 +172,15 @@ class Driver:
         log.warning("run %s is ended without having been read: %s", claim.key.run_id, error or "it is poison")
         return self._held_run(self._journal(claim), AgentState(), None), error
 
-    def _journal(self, claim: Claim) -> DurableJournal:
-        return DurableJournal(self._writer, claim, self._clock, lambda: self._interrupt(claim.key))
+    def _journal(self, start: NewRun | Claim) -> DurableJournal:
+        key = start.key
+        observe = None if self._observers is None else partial(self._observers.recorded, key)
+        return DurableJournal(self._writer, start, self._clock, lambda: self._interrupt(key), observe)
 
     def _held_run(self, journal: DurableJournal, state: AgentState, seconds: float | None) -> HeldRun:
         voice = self._voices.voice(journal, state)
-        loop = self._agent.loop(state, journal, journal.key.run_id, seconds, on_delta=voice.say)
+        key = journal.key
+        loop = self._agent.loop(state, journal, key.run_id, seconds, on_delta=voice.say, tenant=key.tenant)
         return HeldRun(journal, state, loop, voice, self._on_finished)
 
     async def _drive(self, held: HeldRun) -> Ended:
@@ -190,10 +203,17 @@ class Driver:
             del self.held[key]  # from here on nobody interrupts it
             held.loop.close()
             self._voices.end(key)
-        ended = await self._settled(held)
+        ended = await self._settled_and_left(held)
         if ordered_from_outside:
             raise asyncio.CancelledError
         return ended
+
+    async def _settled_and_left(self, held: HeldRun) -> Ended:
+        try:
+            return await self._settled(held)
+        finally:
+            if self._observers is not None:
+                self._observers.left(held.journal.key)
 
     async def _advance(self, held: HeldRun) -> None:
         """Take one event after the other until the run ends, waits, or is to stop."""

@@ -17,7 +17,7 @@ from ..errors import FencedError, StorageUnavailableError
 from .driver import Driver
 from .held import Ended, OnFinished
 from .models import Claim, Job, NewRun, RunKey
-from .ports import RunStore, UnitWriter
+from .ports import RunObserver, RunStore, UnitWriter
 from .voices import Voices
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Executor:
         tenant_limit: how many of one tenant may be running in all processes; 0 for any number.
         on_finished: is told of every run that ends here.
         voices: what these runs say while they are driven.
+        observers: are told what happens in them.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Executor:
         tenant_limit: int = 0,
         on_finished: OnFinished | None = None,
         voices: Voices | None = None,
+        observers: Sequence[RunObserver] = (),
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self.owner = owner
         self._tenant_limit = tenant_limit
         voices = Voices() if voices is None else voices
-        self.driver = Driver(agent, store, writer, f"{owner}/guest", on_finished, clock, voices)
+        self.driver = Driver(agent, store, writer, f"{owner}/guest", on_finished, clock, voices, observers)
         self._slots = asyncio.Semaphore(concurrency)
         self._taken: set[RunKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -36,6 +36,7 @@ class DurableJournal:
     Args:
         on_cancel: called when an append has come back with the news that the run is to stop; `cancel_requested`
             is true from then on.
+        observe: is told of each event that was taken, as it is stored.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class DurableJournal:
         "_clock",
         "_failure",
         "_new",
+        "_observe",
         "_on_cancel",
         "_unit",
         "_unsettled",
@@ -62,10 +64,12 @@ class DurableJournal:
         start: NewRun | Claim,
         clock: Callable[[], datetime],
         on_cancel: Callable[[], None] | None = None,
+        observe: Callable[[Event], None] | None = None,
     ) -> None:
         self._writer = writer
         self._clock = clock
         self._on_cancel = on_cancel
+        self._observe = observe
         self._unit: Unit | None = None
         self._unsettled = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -101,6 +105,8 @@ class DurableJournal:
             unit.status = event.status
         elif type(event) in _OF_MODELS:
             self._book(unit, event, at)
+        if self._observe is not None:
+            self._observe(event)
         return event
 
     async def commit(self) -> None:
@@ -137,7 +143,10 @@ class DurableJournal:
         await self._outcome()
         stored = unit.events[-1]
         self._advance(stored)
-        return recorded[stored.hash]
+        event = recorded[stored.hash]
+        if self._observe is not None:
+            self._observe(event)
+        return event
 
     async def end(self, status: RunStatus) -> None:
         """Hand the claim back with an unfinished status, and return when that is durable."""

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from ..agent.events import Step
-from ..auth.principal import DEFAULT_TENANT as DEFAULT_TENANT
 from ..jsonvalue import JsonObject
 from ..llm.interface import Usage
+from ..tools.call import DEFAULT_TENANT as DEFAULT_TENANT
 from .usage import Used
 
 RunStatus: TypeAlias = Literal["queued", "running", "waiting", "success", "error", "cancelled"]

@@ -10,8 +10,8 @@ from ..blocking import call_in_thread
 from ..errors import NotesUnavailableError
 from ..timelimit import TimeLimitError, within
 from ..tools.base import PreparedTool, ToolSource
-from ..tools.governance import GovernanceNoteTool, parse_proposal_id
-from .models import Note
+from ..tools.governance import GovernanceNoteTool, parse_proposal_id, store_of
+from .models import DEFAULT_TENANT, Note
 
 READ_TIMEOUT_S = 10.0
 
@@ -22,7 +22,7 @@ class NoteService:
     def __init__(self, tools: ToolSource) -> None:
         self._tools = tools
 
-    async def notes_of(self, proposal_id: str) -> tuple[str, list[str]]:
+    async def notes_of(self, proposal_id: str, tenant: str = DEFAULT_TENANT) -> tuple[str, list[str]]:
         """Return the canonical id and its notes in the order they were added; none is an empty list.
 
         Raises:
@@ -31,28 +31,34 @@ class NoteService:
             StorageUnavailableError
         """
         canonical = parse_proposal_id(proposal_id)
-        tool, store = self._active()
+        tool, store = self._active(tenant)
         return canonical, [str(note) for note in await _answer(tool, store.get_notes, canonical)]
 
-    async def details_of(self, proposal_id: str) -> tuple[str, list[Note]]:
+    async def details_of(self, proposal_id: str, tenant: str = DEFAULT_TENANT) -> tuple[str, list[Note]]:
         """Return the same with what is known of each note; of most stores, that is its text.
 
         A store that knows more has `read_notes(proposal_id) -> list[Note]`, which may be async.
         """
         canonical = parse_proposal_id(proposal_id)
-        tool, store = self._active()
+        tool, store = self._active(tenant)
         if callable(getattr(store, "read_notes", None)):
             return canonical, await _answer(tool, store.read_notes, canonical)
         return canonical, [Note(str(note)) for note in await _answer(tool, store.get_notes, canonical)]
 
-    def _active(self) -> tuple[PreparedTool, Any]:
+    def _active(self, tenant: str) -> tuple[PreparedTool, Any]:
         tool = self._tools.snapshot().get(GovernanceNoteTool.name)
         store = getattr(getattr(tool, "source", None), "store", None)
         if tool is None or not callable(getattr(store, "get_notes", None)):
             raise NotesUnavailableError(
                 "The active governance_note tool has no store that notes can be read from."
             )
-        return tool, store
+        of_tenant = store_of(store, tenant)
+        if of_tenant is None:
+            raise NotesUnavailableError(
+                "The active governance_note tool has a store that keeps no tenants apart; only the default tenant "
+                "can read it."
+            )
+        return tool, of_tenant
 
 
 async def _answer(tool: PreparedTool, read: Callable[[str], Any], proposal_id: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
+from ..agent.events import Event, RunStarted
 from ..errors import StepError
 from ..jsonvalue import JsonObject
 from ..tools.base import Transaction
@@ -189,6 +190,25 @@ class RunNews(Protocol):
 
     def changed(self, key: RunKey) -> None:
         """Tell that another process has made something durable."""
+        ...
+
+
+class RunObserver(Protocol):
+    """Is told, on the event loop and in the task of the run, what happens in the runs that this process drives.
+
+    It must not block. What it raises is logged, and stops nothing.
+    """
+
+    def began(self, key: RunKey, opening: RunStarted) -> None:
+        """Take note that a run is driven from now on, a new one or one that goes on."""
+        ...
+
+    def recorded(self, key: RunKey, event: Event) -> None:
+        """Take note of an event, as it will be stored; also of a run that is only resolved or ended."""
+        ...
+
+    def left(self, key: RunKey) -> None:
+        """Take note that a run is not driven any more: it ended, waits, or was handed back."""
         ...
 
 

@@ -28,6 +28,10 @@ class SqlNoteStore:
         self._database = database
         self._tenant = tenant
 
+    def of_tenant(self, tenant: str) -> SqlNoteStore:
+        """Return the store of another tenant's notes."""
+        return SqlNoteStore(self._database, tenant)
+
     def add_note(self, proposal_id: str, note: str) -> int:
         """Append a note outside any run, and return how many the proposal now has once that is durable.
 

@@ -48,7 +48,8 @@ class Tool(Protocol):
     called on the event loop itself and so must never block; default False: it gets a thread) and `on_in_doubt`
     ("wait", the default, or "fail": what a durable run does when a call ended without telling whether it had its
     effect). A transactional tool may have `run_in(transaction, input)`, which is what durable runs call: its
-    effect commits together with the step.
+    effect commits together with the step. `required_scopes(input)` returns the scopes that such a call takes of
+    whoever asked for the run, besides `tools:NAME`.
 
     `run` may be sync or async, takes a dict that satisfies `input_schema` and returns a JSON-able dict. To refuse
     a call it raises `ToolRejected`, which promises that nothing happened; anything else it raises is recorded
@@ -96,6 +97,7 @@ class PreparedTool(Struct, frozen=True):
     """A registered tool with everything that can be worked out once worked out once.
 
     `is_rerunnable`: running it twice does no harm (its effect is pure or read).
+    `required_scopes`: the scopes that a call with this input takes besides `tools:NAME`; None for no others.
     `run_in`: how a transactional tool runs inside the transaction that records its step; None if it cannot.
     `on_in_doubt`: whether a run waits for a person or fails when nobody can tell if the tool had its effect.
     `check_input` and `check_output` raise `jsonschema_rs.ValidationError`.
@@ -112,6 +114,7 @@ class PreparedTool(Struct, frozen=True):
     quick: bool
     run: Callable[[JsonObject], object]
     run_in: Callable[[Transaction, JsonObject], object] | None
+    required_scopes: Callable[[JsonObject], Iterable[str]] | None
     on_in_doubt: OnInDoubt
     check_input: Callable[[JsonValue], None]
     check_output: Callable[[JsonValue], None] | None
@@ -152,6 +155,7 @@ def prepare(tool: object) -> PreparedTool:
         quick=getattr(tool, "quick", False) is True,
         run=run,
         run_in=_run_in(label, effect, getattr(tool, "run_in", None)),
+        required_scopes=_required_scopes(label, getattr(tool, "required_scopes", None)),
         on_in_doubt=_on_in_doubt(label, getattr(tool, "on_in_doubt", "wait")),
         check_input=check_input,
         check_output=None if output_schema is None else _compile(label, "output_schema", output_schema)[1],
@@ -188,6 +192,14 @@ def _run_in(label: str, effect: Effect, value: object) -> Callable[[Transaction,
         return None
     if not callable(value) or inspect.iscoroutinefunction(value):
         raise InvalidToolError(f"{label} needs a `run_in(transaction, input) -> dict` that is not async.")
+    return value
+
+
+def _required_scopes(label: str, value: object) -> Callable[[JsonObject], Iterable[str]] | None:
+    if value is None:
+        return None
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise InvalidToolError(f"{label} needs a `required_scopes(input)` that returns scopes and is not async.")
     return value
 
 

@@ -10,18 +10,23 @@ from msgspec import Struct
 
 MAX_PROGRESS_CHARS: Final = 1000
 
+DEFAULT_TENANT: Final = "default"
+"""Whose everything is where nobody speaks of tenants."""
+
 
 class ToolCallContext(Struct, frozen=True):
     """One call of a tool.
 
     `idempotency_key` is the same whenever this step is tried again, after a time-out or a crash, and never that of
     another step: give it to a remote system that honours such keys. `attempt` counts from 1; after a crash the
-    attempt that it ended may be missing from the count.
+    attempt that it ended may be missing from the count. `tenant` is whose run it is: what a tool keeps for one is
+    none of another's business.
     """
 
     run_id: str
     step: int
     attempt: int
+    tenant: str = DEFAULT_TENANT
 
     @property
     def idempotency_key(self) -> str:
@@ -41,6 +46,12 @@ def current_call() -> ToolCallContext:
         return _current.get()
     except LookupError:
         raise RuntimeError("current_call() is for tools, while they run.") from None
+
+
+def current_tenant() -> str:
+    """Return whose run the current call is in; the default tenant where there is none."""
+    call = _current.get(None)
+    return DEFAULT_TENANT if call is None else call.tenant
 
 
 class in_call:  # noqa: N801 - reads as the function it stands for; a generator would cost three times as much

@@ -10,7 +10,9 @@ from typing import Any, Protocol, cast
 
 from ..errors import InvalidProposalIdError, ToolRejected
 from ..jsonvalue import JsonObject
+from ..permissions import NOTES_READ, NOTES_WRITE
 from .base import Effect, Transaction
+from .call import DEFAULT_TENANT, current_tenant
 
 PROPOSAL_ID_PATTERN = "^[Pp][Rr][Oo][Pp]-[0-9]{4}-[0-9]{3,6}$"
 """PROP, the year, and a running number of three to six digits; case does not matter."""
@@ -22,7 +24,8 @@ NON_BLANK_PATTERN = r"\S"
 class NoteStore(Protocol):
     """Where notes are kept; its methods may be async.
 
-    An attribute `effect = "keyed"` says that adding honours an idempotency key; otherwise it counts as unsafe.
+    An attribute `effect = "keyed"` says that adding honours an idempotency key; otherwise it counts as unsafe. A
+    method `of_tenant(tenant)` returns the store of a tenant's notes; without it a store is the default tenant's.
     """
 
     def add_note(self, proposal_id: str, note: str) -> int:
@@ -135,6 +138,10 @@ class GovernanceNoteTool:
         # a user's own store may talk to a network; ours is a list behind a lock
         self.quick = isinstance(self.store, GovernanceNoteStore)
 
+    def required_scopes(self, input: JsonObject) -> tuple[str]:
+        """Return what reading notes, or adding one, takes of whoever asked for the run."""
+        return (NOTES_READ if input.get("action") == "list" else NOTES_WRITE,)
+
     def run(self, input: JsonObject) -> JsonObject | Awaitable[JsonObject]:
         """Add a note or list them.
 
@@ -142,13 +149,24 @@ class GovernanceNoteTool:
         List: `{"action": "list", "proposal_id"}` -> `{"proposal_id", "notes"}`.
 
         Raises:
-            ToolRejected: `store_full`, from the default store.
+            ToolRejected: `store_full`, from the default store; `no_tenants`, if the run is another tenant's than
+                the default one and the store keeps no tenants apart.
         """
+        store = self._store_of_caller()
         proposal_id = parse_proposal_id(str(input["proposal_id"]))
         if input.get("action") == "list":
-            return _then(self.store.get_notes(proposal_id), lambda notes: _listed(proposal_id, notes))
+            return _then(store.get_notes(proposal_id), lambda notes: _listed(proposal_id, notes))
         note = str(input["note"])
-        return _then(self.store.add_note(proposal_id, note), lambda count: _added(proposal_id, note, count))
+        return _then(store.add_note(proposal_id, note), lambda count: _added(proposal_id, note, count))
+
+    def _store_of_caller(self) -> NoteStore:
+        tenant = current_tenant()
+        store: NoteStore | None = store_of(self.store, tenant)
+        if store is None:
+            raise ToolRejected(
+                f"This note store keeps no tenants apart, and the run is of tenant {tenant}.", "no_tenants"
+            )
+        return store
 
     def _run_in(self, transaction: Transaction, input: JsonObject) -> JsonObject:
         store = cast("TransactionalNoteStore", self.store)
@@ -157,6 +175,16 @@ class GovernanceNoteTool:
             return _listed(proposal_id, store.get_notes_in(transaction, proposal_id))
         note = str(input["note"])
         return _added(proposal_id, note, store.add_note_in(transaction, proposal_id, note))
+
+
+def store_of(store: Any, tenant: str) -> Any:
+    """Return where the notes of a tenant are: what `store.of_tenant(tenant)` gives, if there is such a method.
+
+    A store without keeps no tenants apart, and so has the notes of the default one alone: None for any other.
+    """
+    if callable(getattr(store, "of_tenant", None)):
+        return store.of_tenant(tenant)
+    return store if tenant == DEFAULT_TENANT else None
 
 
 def _joins_transactions(store: object) -> bool:

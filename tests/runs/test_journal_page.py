@@ -20,6 +20,7 @@ import pytest
 
 from app.agent.events import Event, Reserved, RunFinished, RunStarted, Step
 from app.llm.interface import ToolCall, Usage
+from app.permissions import ArgumentRule, Permissions
 from app.runs.bundle import Bundle, write_bundle
 from app.runs.chain import GENESIS, verify
 from app.runs.codec import read, store
@@ -199,6 +200,8 @@ def test_the_catalogue_has_the_members_of_every_object() -> None:
     assert documented == {
         "step": names_of(Step),
         "call": names_of(ToolCall),
+        "permissions": names_of(Permissions),
+        "rule": names_of(ArgumentRule),
         "reserved": names_of(Reserved),
         "usage": names_of(Usage),
     }
