@@ -7,16 +7,23 @@ import re
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .auth.grants import RATE_PATTERN
+from .auth.jwks import KEY_KINDS
 from .errors import ConfigurationError
 from .llm.providers.names import MOCK, ModelName, parse_model_name
 
 ORIGIN = re.compile(r"https?://[^/\s]+")
 """What a browser sends as Origin (RFC 6454): scheme and host, no path."""
+
+
+_SAFE_URL = re.compile(r"https://[^\s@/]+(/\S*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/\S*)?", re.ASCII)
+
+_REDIS_URL = re.compile(r"rediss?://\S+", re.ASCII)
 
 
 class Environment(StrEnum):
@@ -68,8 +75,40 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )
+    access_log: bool = Field(False, description="true: one line a request is logged.")
+    metrics: bool = Field(True, description="Whether the process counts, and serves GET /metrics for Prometheus.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="A port of their own for them, without keys; 0 is the API's, and a scope."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of METRICS_PORT.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call from, such as https://desk.example; * for all."
+    )
+    cors_credentials: bool = Field(
+        False, description="true: pages of those origins may send what the browser keeps for this service."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",), description="Names by which the service may be asked, such as agents.example; * for any."
+    )
+    tls_terminated: bool = Field(
+        False,
+        description="true: what stands before the service speaks TLS, and browsers are told to use no other.",
+    )
+    authentication: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="required: every request shows a key or token. off: none is looked at. auto: required in "
+        "production; elsewhere one that is shown is checked, and who shows none may do everything.",
+    )
+    key_pepper: SecretStr | None = Field(
+        None,
+        description="What API keys are hashed with; empty: made once, and kept in DATA_DIR. One for all machines.",
+    )
+    allow_debug: bool = Field(False, description="true: DEBUG=true is meant, in production too.")
+    allow_wildcard_credentials: bool = Field(
+        False, description="true: CORS_CREDENTIALS=true for every origin is meant, in production too."
+    )
+    allow_short_pepper: bool = Field(
+        False, description="true: a KEY_PEPPER of fewer than 32 characters is meant, in production too."
     )
     max_steps: int = Field(20, ge=1, le=1000, description="Tool calls a run may make.")
     max_run_seconds: float = Field(300.0, gt=0, le=86_400, description="Wall time a run may take, in seconds.")
@@ -142,6 +181,50 @@ class Settings(BaseSettings):
     allow_unknown_prices: bool = Field(
         False, description="true: runs with a limit of cost may use models whose price nobody knows."
     )
+    oidc_issuer: str | None = Field(
+        None, description="Whose tokens (JWT) are taken: their iss. It takes OIDC_AUDIENCE and OIDC_JWKS_URL too."
+    )
+    oidc_audience: str | None = Field(None, description="What their aud has to be, or to hold.")
+    oidc_jwks_url: str | None = Field(
+        None, description="Where the provider's keys are: https, or http on this machine."
+    )
+    oidc_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("RS256", "ES256"), description=f"What tokens may be signed by: {', '.join(KEY_KINDS)}."
+    )
+    oidc_tenant_claim: str = Field(
+        "", description="Where a token says its tenant; empty puts everybody in the tenant default."
+    )
+    oidc_scopes_claim: str = Field("scope", min_length=1, description="Where it says its scopes.")
+    oidc_max_lifetime_s: float = Field(
+        86_400, gt=0, le=31_622_400, description="Seconds from a token's iat to its exp, at most."
+    )
+    oidc_leeway_s: float = Field(
+        30, ge=0, le=600, description="Seconds by which the provider's clock may differ from ours."
+    )
+    key_rate_limit: str | None = Field(
+        None, description="Requests of a key, or of who has a token, such as 600/minute; empty is no limit."
+    )
+    tenant_rate_limit: str | None = Field(
+        None, description="Requests of a tenant, such as 6000/minute; empty is no limit."
+    )
+    rate_limit_storage: SecretStr = Field(
+        SecretStr("memory"),
+        description="Where requests are counted: memory, or redis://host:6379/0 for all processes together.",
+    )
+    key_max_runs: int = Field(0, ge=0, le=10**12, description="Unfinished runs of a key; 0 is no limit.")
+    tenant_max_runs: int = Field(0, ge=0, le=10**12, description="Unfinished runs of a tenant; 0 is no limit.")
+    key_steps_per_day: int = Field(
+        0, ge=0, le=10**12, description="Tool calls a day (UTC) of a key; 0 is no limit."
+    )
+    tenant_steps_per_day: int = Field(
+        0, ge=0, le=10**12, description="Tool calls a day of a tenant; 0 is no limit."
+    )
+    key_tokens_per_day: int = Field(
+        0, ge=0, le=10**12, description="Tokens of models a day of a key; 0 is no limit."
+    )
+    tenant_tokens_per_day: int = Field(
+        0, ge=0, le=10**12, description="Tokens of models a day of a tenant; 0 is no limit."
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -152,7 +235,15 @@ class Settings(BaseSettings):
         except UnicodeDecodeError:
             raise ConfigurationError(".env: it is not UTF-8 text") from None
 
-    @field_validator("cors_origins", "tool_modules", "llm_fallbacks", "llm_models", mode="before")
+    @field_validator(
+        "cors_origins",
+        "allowed_hosts",
+        "tool_modules",
+        "llm_fallbacks",
+        "llm_models",
+        "oidc_algorithms",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -202,6 +293,44 @@ class Settings(BaseSettings):
             raise ValueError("mock is no fallback: it would answer in the place of a model as if it were one")
         return names
 
+    @field_validator("oidc_algorithms")
+    @classmethod
+    def _algorithms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in KEY_KINDS]
+        if unknown or not names:
+            raise ValueError(
+                f"{', '.join(unknown)[:100] or 'none'}: tokens have to be signed by one of {', '.join(KEY_KINDS)}"
+            )
+        return names
+
+    @field_validator("oidc_jwks_url")
+    @classmethod
+    def _jwks_url(cls, url: str | None) -> str | None:
+        if url is not None and not _SAFE_URL.fullmatch(url):
+            raise ValueError("it has to begin with https://, or with http:// and 127.0.0.1, [::1] or localhost")
+        return url
+
+    @field_validator("key_rate_limit", "tenant_rate_limit")
+    @classmethod
+    def _rate(cls, rate: str | None) -> str | None:
+        if rate is not None and not re.fullmatch(RATE_PATTERN, rate):
+            raise ValueError("it is no rate; one looks like 600/minute, with second, minute, hour or day")
+        return rate
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _counts(cls, storage: SecretStr) -> SecretStr:
+        if storage.get_secret_value() != "memory" and not _REDIS_URL.fullmatch(storage.get_secret_value()):
+            raise ValueError("it is memory, or an address that begins with redis:// or rediss://")
+        return storage
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        given = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks_url]
+        if any(given) and not all(given):
+            raise ValueError("OIDC_ISSUER, OIDC_AUDIENCE and OIDC_JWKS_URL: they are all set, or none is")
+        return self
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -223,7 +352,7 @@ def _read_name(name: str) -> ModelName:
 def _problem(location: tuple[int | str, ...], kind: str, reason: str) -> str:
     # without the value: one day it will be somebody's password
     if not location:
-        return reason
+        return reason.removeprefix("Value error, ")
     where = [f"entry {part + 1}" if isinstance(part, int) else str(part) for part in location[1:]]
     said = _REASONS.get(kind) or reason.removeprefix("Value error, ")
     return f"{', '.join([str(location[0]).upper(), *where])}: {said}"

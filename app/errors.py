@@ -35,6 +35,7 @@ AgentCoreError
 │   ├── StorageUnavailableError     storage_unavailable
 │   ├── UnreadableRunError          unreadable
 │   └── FencedError                 fenced
+├── IdentityProviderError       identity_unavailable
 ├── StepError                   one tool call failed; it becomes the `error` of a step and the run goes on
 │   ├── ToolUnavailableError        unknown_tool
 │   ├── ToolDeniedError             permission_denied
@@ -298,6 +299,12 @@ class FencedError(StorageError):
     """Somebody else owns the run by now; what its former owner wanted to append was refused."""
 
     code = "fenced"
+
+
+class IdentityProviderError(AgentCoreError):
+    """The identity provider does not answer, and without its keys no token can be checked."""
+
+    code = "identity_unavailable"
 
 
 class StepError(AgentCoreError):

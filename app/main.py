@@ -8,13 +8,23 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from . import __version__
 from .api import errors, openapi
+from .api.guard import Guard
+from .api.headers import AnswerHeaders
+from .api.health import add_health_routes
+from .api.keys import add_key_routes
+from .api.metrics import add_metrics_route
+from .api.observation import Observation
 from .api.routes import add_routes
 from .bootstrap import Services, build_services
 from .bootstrap.tuning import tuned
 from .config import Settings
+
+PROBED_AS = ("127.0.0.1", "localhost")
+"""How whatever runs the service asks for its health, whoever else may ask."""
 
 
 @asynccontextmanager
@@ -23,12 +33,13 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
     services.log.install()
     await services.start()
-    asyncio.get_running_loop().set_debug(app.state.settings.debug)
-    with tuned():
-        try:
+    try:
+        await services.access.open()
+        asyncio.get_running_loop().set_debug(app.state.settings.debug)
+        with tuned():
             yield
-        finally:
-            await services.stop()
+    finally:
+        await services.stop()
     services.log.flush()
 
 
@@ -39,6 +50,14 @@ def create_app(settings: Settings) -> FastAPI:
         SetupError: a tool module cannot be imported.
     """
     services = build_services(settings)
+    guard = Guard(
+        services.access.authenticator,
+        required=services.access.required,
+        limiter=services.access.limiter,
+        anonymous=services.access.anonymous,
+        knows_hosts=settings.allowed_hosts != ("*",),
+        origins=settings.cors_origins,
+    )
     app = FastAPI(
         title="LLM Agent Execution Core",
         version=__version__,
@@ -51,19 +70,35 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.services = services
-    add_routes(app, services.runs, services.notes, services.usage, services.tools, services.stopping)
+    app.state.redactor = services.redactor
+    add_routes(app, services.runs, services.notes, services.usage, services.tools, guard, services.stopping)
+    add_key_routes(app, services.access.keys, guard)
+    add_health_routes(app, services.readiness)
+    if services.metrics is not None and not settings.metrics_port:
+        add_metrics_route(app, services.metrics)
     app.openapi_url = "/openapi.json"
     app.setup()
-    errors.install(app)
-    openapi.install(app, services.tools, services.models.names)
+    errors.install(app, None if services.metrics is None else services.metrics.refused)
+    openapi.install(app, services.tools, services.models.names, required=services.access.required)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
+            allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Location", "Retry-After"],
+            expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate"],
         )
+    if settings.allowed_hosts != ("*",):
+        app.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=[*settings.allowed_hosts, *PROBED_AS], www_redirect=False
+        )
+    app.add_middleware(AnswerHeaders, tls=settings.tls_terminated)
+    if services.metrics is not None or settings.access_log:
+        requests = None if services.metrics is None else services.metrics.requests
+        app.add_middleware(Observation, observer=requests, logs=settings.access_log, redactor=services.redactor)
+    if services.tracing is not None:
+        app.add_middleware(services.tracing.requests, tracer=services.tracing.tracer)
     return app
 
 

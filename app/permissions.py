@@ -99,6 +99,11 @@ class Permissions(Struct, frozen=True):
             raise InvalidPermissionsError(f"At most {MAX_SCOPES} scopes and {MAX_RULES} rules can be given.")
         return cls(wanted, kept)
 
+    @property
+    def are_everything(self) -> bool:
+        """Whether nothing is forbidden."""
+        return EVERYTHING in self.scopes and not self.rules
+
     def allows(self, scope: str) -> bool:
         """Say whether what needs this scope may be done."""
         mine = self.scopes

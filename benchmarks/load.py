@@ -28,6 +28,7 @@ NUMBER = "%d"
 FIRST_NUMBER = 100_000
 
 LUA = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = {body}\n'
+LUA_KEY = 'wrk.headers["Authorization"] = {key}\n'
 LUA_NUMBERED = """
 local template, number = wrk.body, {first}
 request = function()
@@ -42,8 +43,12 @@ def client_name(wanted: str | None = None) -> str:
     return wanted or ("wrk" if shutil.which("wrk") else "python")
 
 
-def requests_a_second(client: str, port: int, path: str, body: str, connections: int, seconds: int) -> float:
+def requests_a_second(
+    client: str, port: int, path: str, body: str, connections: int, seconds: int, key: str = ""
+) -> float:
     """Post `body` for `seconds` from a process of its own; a connection asks again when it has its answer.
+
+    With `key` each request shows that API key.
 
     Raises:
         RuntimeError: an answer was not a 200.
@@ -51,8 +56,9 @@ def requests_a_second(client: str, port: int, path: str, body: str, connections:
     assert connections <= MAX_CONNECTIONS
     assert seconds <= MAX_SECONDS
     if client == "wrk":
-        return _wrk(port, path, body, connections, seconds)
-    command = [sys.executable, "-m", "benchmarks.load", str(port), path, body, str(connections), str(seconds)]
+        return _wrk(port, path, body, connections, seconds, key)
+    numbers = [str(number) for number in (connections, seconds)]
+    command = [sys.executable, "-m", "benchmarks.load", str(port), path, body, *numbers, key]
     return float(_output(command, seconds))
 
 
@@ -63,10 +69,11 @@ def _output(command: list[str], seconds: int) -> str:
     return ran.stdout
 
 
-def _wrk(port: int, path: str, body: str, connections: int, seconds: int) -> float:
+def _wrk(port: int, path: str, body: str, connections: int, seconds: int, key: str) -> float:
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory, "post.lua")
         lua = LUA.format(body=json.dumps(body))  # a JSON text is a Lua text
+        lua += LUA_KEY.format(key=json.dumps(f"Bearer {key}")) if key else ""
         lua += LUA_NUMBERED.format(first=FIRST_NUMBER) if NUMBER in body else ""
         script.write_text(lua, encoding="utf-8")
         command = [
@@ -114,15 +121,16 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-def _requests(port: int, path: str, body: str) -> Iterator[bytes]:
-    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
+def _requests(port: int, path: str, body: str, key: str) -> Iterator[bytes]:
+    shown = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n{shown}"
     for number in count(FIRST_NUMBER):
         payload = body.replace(NUMBER, str(number))
         yield f"{head}Content-Length: {len(payload.encode())}\r\n\r\n{payload}".encode()
 
 
-async def _drive(port: int, path: str, body: str, connections: int, seconds: int) -> float:
-    requests = _requests(port, path, body)
+async def _drive(port: int, path: str, body: str, connections: int, seconds: int, key: str) -> float:
+    requests = _requests(port, path, body, key)
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[None] = loop.create_future()
     started = perf_counter()
@@ -140,13 +148,13 @@ async def _drive(port: int, path: str, body: str, connections: int, seconds: int
 
 
 def main(arguments: list[str]) -> None:
-    """Print the rate for: port, path, body, connections, seconds."""
-    port, path, body, connections, seconds = arguments
+    """Print the rate for: port, path, body, connections, seconds, key (empty for none)."""
+    port, path, body, connections, seconds, key = arguments
     with suppress(ImportError):  # it is not there on Windows
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    print(asyncio.run(_drive(int(port), path, body, int(connections), int(seconds))))
+    print(asyncio.run(_drive(int(port), path, body, int(connections), int(seconds), key)))
 
 
 if __name__ == "__main__":

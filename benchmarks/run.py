@@ -12,7 +12,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from benchmarks import concurrency, draining, growth, journal, modelcall, serving, startup, stepping, streams
+from benchmarks import (
+    concurrency,
+    draining,
+    growth,
+    guarded,
+    journal,
+    modelcall,
+    serving,
+    startup,
+    stepping,
+    streams,
+)
 from benchmarks.load import client_name
 from benchmarks.place import file_system, use_a_real_disk
 from benchmarks.row import Row, table
@@ -29,13 +40,14 @@ MEASURES: Final[dict[str, Callable[[argparse.Namespace], list[Row]]]] = {
     "startup": lambda options: startup.measure_serving(quick=options.quick),
     "journal": lambda options: journal.measure(quick=options.quick, postgres=options.postgres),
     "serving": lambda options: serving.measure(options.client, quick=options.quick, postgres=options.postgres),
+    "guarded": lambda options: guarded.measure(options.client, quick=options.quick),
     "streams": lambda options: streams.measure(options.client, quick=options.quick),
     "draining": lambda options: draining.measure(quick=options.quick, postgres=options.postgres),
     "growth": lambda options: growth.measure(quick=options.quick),
 }
 """In the order of the table."""
 
-NEED_A_SERVER: Final = {"startup", "serving", "streams", "draining"}
+NEED_A_SERVER: Final = {"startup", "serving", "guarded", "streams", "draining"}
 LONG: Final = {"streams", "draining", "growth"}
 """What takes minutes, and is left out of a quick run unless it is asked for by name."""
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from app.agent.events import Event, RunFinished, RunStarted, Step, ToolCompleted
+from app.auth.principal import ANONYMOUS, Principal
 from app.errors import (
     IdempotencyKeyReusedError,
     RunEndedError,
@@ -165,7 +166,7 @@ class FakeRunService:
         tools: Sequence[str] | None,
         *,
         key: IdempotencyKey | None = None,
-        tenant: str = "default",
+        who: Principal = ANONYMOUS,
         **asked: Any,
     ) -> FinishedRun | Run:
         run = await self.submit(RunRequest(goal, context, tools, **asked), key=key)
@@ -178,7 +179,7 @@ class FakeRunService:
         return FinishedRun(run.run_id, cast(Any, run.status), run.output, [])
 
     async def submit(
-        self, request: RunRequest, *, key: IdempotencyKey | None = None, tenant: str = "default"
+        self, request: RunRequest, *, key: IdempotencyKey | None = None, who: Principal = ANONYMOUS
     ) -> Run:
         if self.failure:
             raise self.failure

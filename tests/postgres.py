@@ -23,6 +23,9 @@ import psycopg
 WITHOUT = "TESTS_WITHOUT_POSTGRES"
 """The environment variable that lets the tests which need Postgres be left out; the summary then says so."""
 
+OWNER = "agent"
+"""Whom the databases belong to, and who connects to them."""
+
 START_TIMEOUT_S = 60.0
 UNPRIVILEGED = "nobody"
 """Whom the server runs as when the tests are root's: it refuses to run as root."""
@@ -53,6 +56,7 @@ class PostgresServer:
             self._bin = self._binaries()
             self._initialise()
             self.start()
+            self.execute(f"CREATE ROLE {OWNER} LOGIN NOSUPERUSER NOBYPASSRLS")
         except BaseException:
             self.stop()
             raise
@@ -103,13 +107,26 @@ class PostgresServer:
             process.kill()
             process.wait(30)
 
+    @property
+    def binaries(self) -> Path:
+        """Where psql, pg_dump and the like are."""
+        return self._bin
+
     def url(self, database: str = "postgres") -> str:
+        """Return the URL of a database for whom it belongs to: nobody special, so that row-level security holds.
+
+        Whoever connects with it and says nothing of tenants sees the rows of all.
+        """
+        return f"postgresql://{OWNER}@/{database}?host={self.directory}&options=-c%20agent_core.tenant%3D*"
+
+    def admin_url(self, database: str = "postgres") -> str:
+        """Return its URL for the superuser."""
         return f"postgresql://postgres@/{database}?host={self.directory}"
 
     def create(self, template: str = "template0") -> str:
         """Create a database of a new name as a copy of another that nobody uses, and return its name."""
         name = f"db_{next(self._numbers)}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING \'UTF8\'')
+        self.execute(f'CREATE DATABASE "{name}" OWNER {OWNER} TEMPLATE "{template}" ENCODING \'UTF8\'')
         return name
 
     def drop(self, name: str) -> None:
@@ -117,7 +134,7 @@ class PostgresServer:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with psycopg.connect(self.admin_url(), autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def _binaries(self) -> Path:
@@ -164,7 +181,7 @@ class PostgresServer:
         give_up_at = monotonic() + START_TIMEOUT_S
         while True:
             try:
-                psycopg.connect(self.url(), connect_timeout=5).close()
+                psycopg.connect(self.admin_url(), connect_timeout=5).close()
             except psycopg.OperationalError as error:
                 if self._process.poll() is None and monotonic() < give_up_at:
                     sleep(0.02)
@@ -176,9 +193,10 @@ class PostgresServer:
 
 def empty(url: str) -> None:
     """Take all rows out of a database with our tables, whatever their triggers think of it."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url.replace(f"//{OWNER}@", "//postgres@"), autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica; SET lock_timeout = '10s'")
         connection.execute("TRUNCATE runs, events, notes, idempotency_keys, workers, procrastinate_jobs CASCADE")
+        connection.execute("TRUNCATE api_keys, key_pepper, daily_usage")
 
 
 def _may_outlive() -> bool:

@@ -171,7 +171,8 @@ def leave_a_commit_unanswered(database: Database, *, commit: bool) -> list[int]:
                 raw.commit()
             raw.close()
 
-    event.listen(database.write_engine, "commit", break_off)
+    for engine in {database.write_engine, database.tenant_engine} - {None}:
+        event.listen(engine, "commit", break_off)
     return happened
 
 

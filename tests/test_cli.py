@@ -215,15 +215,37 @@ def test_it_serves_and_stops_when_told(command: list[str]) -> None:
 
 
 def test_it_says_where_it_listens_and_logs_a_line_a_run_as_json_in_production() -> None:
-    with serving([sys.executable, str(ROOT / "main.py")], ENVIRONMENT="production", DEBUG="false") as (
-        base,
-        process,
-    ):
+    with serving(
+        [sys.executable, str(ROOT / "main.py")], ENVIRONMENT="production", DEBUG="false", AUTHENTICATION="off"
+    ) as (base, process):
         run_id = post(base, "Calculate 6*7")["run_id"]
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=10)
     lines = [json.loads(line) for line in err.splitlines()]
     assert [line["run_id"] for line in lines if line["message"] == "run finished"] == [run_id]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200_000,
+        b"GET /" + b"x" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 40_000,
+    ],
+)
+def test_a_head_without_end_is_refused_while_it_comes(head: bytes) -> None:
+    with serving([sys.executable, str(ROOT / "main.py")]) as (base, _):
+        port = int(base.rpartition(":")[2].partition("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        request = urllib.request.Request(
+            f"{base}/run-task",
+            json.dumps({"goal": "Calculate 1+1", "context": "x" * 100_000}).encode(),
+            {"Content-Type": "application/json", "X": "x" * 60_000},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # a long body, and a head that is just not
+            assert answer.status == 200
 
 
 def test_a_users_tool_module_is_imported_at_start_up(tmp_path: Path) -> None:

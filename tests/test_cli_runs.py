@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import pytest
 from kept_runs import HAPPENED, RUN, change, keep
 
 from app.agent.events import ModelDecided, RunStarted, ToolIntended, ToolInterrupted
+from app.auth.principal import Principal
+from app.bootstrap import open_runs
 from app.cli import main
+from app.config import Settings
 from app.llm.interface import ToolCall
+from app.runs.models import RunRequest
 from app.storage.lockfile import DirectoryLock
 
 IN_DOUBT = [
@@ -160,3 +165,25 @@ def test_beside_a_server_runs_are_read_and_not_changed(waiting: Path, capsys: py
         said(capsys)
         assert main(["runs", "cancel", RUN]) == 2
         assert "is in use by process" in capsys.readouterr().err
+
+
+def test_a_run_of_another_tenant_is_there_for_who_names_it(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def submit() -> str:
+        async with open_runs(Settings(_env_file=None, data_dir=data_dir), executes=False) as runs:
+            return (await runs.submit(RunRequest("Calculate 6*7"), who=Principal("key:x", "acme"))).run_id
+
+    run_id = asyncio.run(submit())
+    capsys.readouterr()
+    for command in (["runs", "show"], ["trace", "show"], ["trace", "verify"], ["trace", "export"]):
+        assert main([*command, run_id]) == 2
+        assert "There is no run" in capsys.readouterr().err
+        assert main([*command, run_id, "--tenant", "acme"]) == 0
+        assert run_id in said(capsys) or command == ["trace", "verify"]
+    assert main(["runs", "list"]) == 0
+    assert said(capsys) == ""
+    assert main(["runs", "list", "--tenant", "acme"]) == 0
+    assert said(capsys).startswith(run_id)
+    assert main(["runs", "cancel", run_id, "--tenant", "acme"]) == 0
+    assert "cancelled" in capsys.readouterr().out

@@ -194,3 +194,72 @@ def test_a_schedule_that_could_not_be_carried_out_is_refused_before_anything_is_
         build_services(settings)
     assert str(raised.value) == f"SCHEDULES, 'bad': {said}"
     assert not settings.data_dir.exists()
+
+
+WITH_TOKENS = {
+    "oidc_issuer": "https://id.example",
+    "oidc_audience": "us",
+    "oidc_jwks_url": "https://id.example/keys",
+}
+
+
+def test_tokens_are_taken_when_all_of_their_settings_are_there() -> None:
+    settings = Settings(**WITH_TOKENS)
+    assert (settings.oidc_algorithms, settings.oidc_scopes_claim) == (("RS256", "ES256"), "scope")
+    assert Settings().oidc_issuer is None
+
+
+@pytest.mark.parametrize("missing", WITH_TOKENS)
+def test_some_settings_for_tokens_are_not_enough(missing: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^OIDC_ISSUER, OIDC_AUDIENCE and OIDC_JWKS_URL: they are all set"
+    ):
+        Settings(**{name: value for name, value in WITH_TOKENS.items() if name != missing})
+
+
+@pytest.mark.parametrize("names", ["HS256", "none", "RS256,HS512", "RS256,rs256", ",", '["RS256", "None"]'])
+def test_only_asymmetric_algorithms_are_there_for_tokens(names: str) -> None:
+    with pytest.raises(ConfigurationError, match="OIDC_ALGORITHMS: "):
+        Settings(oidc_algorithms=names)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://id.example/keys", True),
+        ("http://127.0.0.1:8080/keys", True),
+        ("http://localhost/keys", True),
+        ("http://[::1]:80/keys", True),
+        ("http://id.example/keys", False),
+        ("http://127.0.0.1.evil.example/keys", False),
+        ("http://127.0.0.1@evil.example/keys", False),
+        ("http://localhost.evil.example/keys", False),
+        ("https://user:password@id.example/keys", False),
+        ("ftp://id.example/keys", False),
+        ("file:///etc/passwd", False),
+        ("/keys", False),
+    ],
+)
+def test_keys_are_fetched_over_https_or_from_this_machine(url: str, is_safe: bool) -> None:
+    if is_safe:
+        assert Settings(**WITH_TOKENS | {"oidc_jwks_url": url}).oidc_jwks_url == url
+        return
+    with pytest.raises(ConfigurationError, match="OIDC_JWKS_URL: it has to begin with https://"):
+        Settings(**WITH_TOKENS | {"oidc_jwks_url": url})
+
+
+@pytest.mark.parametrize(
+    "rate", ["600", "0/minute", "600/fortnight", "600/minute; 1/hour", "-1/day", "6 per hour"]
+)
+@pytest.mark.parametrize("name", ["key_rate_limit", "tenant_rate_limit"])
+def test_what_is_no_rate_is_refused(name: str, rate: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name.upper()}: it is no rate; one looks like 600/minute"):
+        Settings(**{name: rate})
+
+
+def test_where_requests_are_counted_is_kept_secret() -> None:
+    settings = Settings(key_rate_limit="600/minute", rate_limit_storage="rediss://:s3cret@cache.example:6379/0")
+    assert "s3cret" not in repr(settings)
+    with pytest.raises(ConfigurationError, match=r"^RATE_LIMIT_STORAGE: it is memory, or") as caught:
+        Settings(rate_limit_storage="http://:s3cret@cache.example")
+    assert "s3cret" not in str(caught.value)

@@ -106,7 +106,7 @@ def test_it_copies_what_exists_and_all_that_the_build_asks_for() -> None:
         project["project"]["readme"],
         *project["project"]["license-files"],
         *hatch["targets"]["wheel"]["packages"],
-        Path(hatch["hooks"]["custom"]["path"]).parts[0],
+        hatch["hooks"]["custom"]["path"],
     }
     assert needed <= set(copied())
 
@@ -116,7 +116,7 @@ def test_the_build_context_is_what_is_copied_and_nothing_else() -> None:
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
     assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == set(copied())
-    for secret in (".env", ".git"):
+    for secret in (".env", ".git", "deploy", "deploy/.env", "deploy/settings.env"):
         assert not any(fnmatch.fnmatch(secret, rule.removeprefix("!")) for rule in rules if rule.startswith("!"))
 
 
@@ -129,8 +129,15 @@ def test_it_listens_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of("VOLUME") == [json.dumps([environment()["DATA_DIR"]])]
 
 
-def test_the_image_can_be_a_worker_too() -> None:
-    assert all("--extra postgres" in command for command in of("RUN", 0) if "uv sync" in command)
+def test_the_image_has_what_settings_may_ask_for_and_room_for_the_models_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    models = {name for name, needs in project["optional-dependencies"].items() if "genai-prices" in needs[0]}
+    installs = [command for command in of("RUN", 0) if "uv sync" in command]
+    assert len(installs) == 2
+    assert of("ARG", 0) == ['MORE=""']
+    for command in installs:
+        assert set(re.findall(r"--extra (\w+)", command)) == set(project["optional-dependencies"]) - models
+        assert " $MORE" in command
 
 
 def test_what_is_copied_serves_and_its_health_check_tells(tmp_path: Path) -> None:

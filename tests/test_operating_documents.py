@@ -21,10 +21,12 @@ from app.agent.loop import MAX_ATTEMPTS
 from app.agent.planner import MAX_ARGUMENT_BYTES, MAX_CALLS_PER_TURN
 from app.agent.toolbox import MAX_OUTPUT_BYTES
 from app.api import sse
-from app.bootstrap import process
+from app.auth import credentials, key_service, limits, quotas
+from app.bootstrap import process, readiness
 from app.cli import serve, worker
 from app.cli.database import DAY_S
 from app.errors import LLMError, UnknownModelError
+from app.permissions import FIXED_SCOPES
 from app.queues import consumer
 from app.queues.in_process import AT_ONCE, redeliver_forever
 from app.queues.link import DEFAULT_PACE
@@ -152,6 +154,25 @@ def test_lost_runs_are_looked_for_as_often_as_stated() -> None:
     least, most = process.LEASE_S - process.HEARTBEAT_S, process.LEASE_S
     assert f"{least:g} to {most:g} s until its lease is over, at most {every:g} s to the next pass" in OPERATIONS
     assert most + every + DEFAULT_PACE.poll_s < 10
+
+
+def test_every_alert_has_a_row_that_says_what_to_do() -> None:
+    rules = (ROOT / "deploy/prometheus/rules.yml").read_text(encoding="utf-8")
+    rows = [cell.strip("`") for cell in first_cells(OPERATIONS, "| alert | what to do |")]
+    assert rows == re.findall(r"- alert: (\w+)", rules)
+
+
+def test_what_is_said_of_keys_limits_and_health_is_so() -> None:
+    (scopes,) = re.findall(r"^- \*\*Scopes\*\*: (.*?)\. A route", OPERATIONS, re.MULTILINE | re.DOTALL)
+    assert set(re.findall("`(.*?)`", scopes)) == {*FIXED_SCOPES, "tools:NAME"}
+    (ready,) = [line for line in OPERATIONS.splitlines() if line.startswith("| `GET /api/v1/health/ready`")]
+    assert set(re.findall("`(\\w+)`", ready)) - {"not_ready"} == set(readiness.SENTENCES)
+    assert credentials.REMEMBER_S == 2
+    assert "which knows of a change within 2 seconds" in OPERATIONS
+    assert f"({key_service.MAX_OVERLAP_S // 86_400} days at most)" in OPERATIONS
+    assert (quotas.FRESH_S, limits.RETRY_S) == (0.5, 5)
+    assert "at most half a second old" in OPERATIONS
+    assert "tries again every five seconds" in OPERATIONS
 
 
 def test_a_run_of_a_newer_version_is_tried_again_as_often_as_stated() -> None:

@@ -102,7 +102,7 @@ def test_a_stop_is_logged_at_its_beginning_and_its_end(
             assert "waiting for runs" in greeting
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
-    stopping, stopped = lines(err)
+    stopping, stopped = (line for line in lines(err) if line["message"] in ("stopping", "stopped"))
     assert (stopping["message"], stopping["runs"]) == ("stopping", 0)
     assert stopping["grace_s"] == (20 if command == "serve" else 18)
     assert (stopped["message"], stopped["not_handed_back"]) == ("stopped", 0)

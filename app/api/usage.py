@@ -10,10 +10,13 @@ import msgspec
 from fastapi import FastAPI, Query, Response
 from pydantic import BeforeValidator, WithJsonSchema
 
+from ..auth.principal import Principal
+from ..permissions import RUNS_READ
 from ..runs.reports import UsageReports
 from ..runs.usage import By
 from . import wire
-from .openapi import problems
+from .guard import Guard, needs
+from .openapi import GUARD_PROBLEMS, problems
 from .strict import StrictQueryRoute
 from .usage_models import UsageList
 
@@ -41,9 +44,9 @@ First = Annotated[Day | None, Query(alias="from", description="The first day (UT
 Last = Annotated[Day | None, Query(alias="to", description="The last day, included; today by default.")]
 
 
-def add_usage_route(app: FastAPI, reports: UsageReports) -> None:
+def add_usage_route(app: FastAPI, reports: UsageReports, guard: Guard) -> None:
     """Add the route over the given service."""
-    before, app.router.route_class = app.router.route_class, StrictQueryRoute
+    before, app.router.route_class = app.router.route_class, StrictQueryRoute.guarded_by(guard)
 
     @app.get(
         PATH,
@@ -51,15 +54,17 @@ def add_usage_route(app: FastAPI, reports: UsageReports) -> None:
         response_model=None,
         responses={
             200: {"model": UsageList},
-            **problems("invalid_request", "storage_unavailable"),
+            **problems(*GUARD_PROBLEMS, "invalid_request", "storage_unavailable"),
         },
     )
-    async def read_usage(by: Grouping = "day", first: First = None, last: Last = None) -> Response:
+    async def read_usage(
+        who: Annotated[Principal, needs(RUNS_READ)], by: Grouping = "day", first: First = None, last: Last = None
+    ) -> Response:
         """Return tokens and cost, summed by day, model or tenant; of a longer period, those of its last 366 days.
 
         Pruning runs does not change them.
         """
-        report = await reports.report(by, first, last)
+        report = await reports.report(by, first, last, who.tenant)
         return Response(msgspec.json.encode(wire.usage(report)), media_type=JSON)
 
     app.router.route_class = before

@@ -46,6 +46,13 @@ class Limits(Struct, frozen=True):
 UNLIMITED: Final = Limits()
 
 
+class Account(Struct, frozen=True):
+    """A key that others descend from: the name of its principal, and the limits of that one alone."""
+
+    name: str
+    limits: Limits | None = None
+
+
 class Principal(Struct, frozen=True):
     """Who asks.
 
@@ -54,6 +61,9 @@ class Principal(Struct, frozen=True):
         tenant: whose runs, notes and keys they see; others do not exist for them.
         limits: of this one alone; None for what the settings say of everybody.
         expires_at: seconds since 1970 from when on they are nobody; None if that never happens.
+        has_quotas: whether quotas hold for their runs; not for those that the operator has scheduled.
+        ancestors: the keys that theirs descends from, its parent first. What they use counts for each of these
+            too, so that no line of keys gets more than the one it began with.
     """
 
     name: str
@@ -61,6 +71,13 @@ class Principal(Struct, frozen=True):
     permissions: Permissions = Permissions()
     limits: Limits | None = None
     expires_at: float | None = None
+    has_quotas: bool = True
+    ancestors: tuple[Account, ...] = ()
+
+
+def ancestry(number: int) -> str:
+    """Return what an ancestor is called in answers: the first is the parent."""
+    return "parent" if number == 1 else f"parent-{number}"
 
 
 ANONYMOUS: Final = Principal("anonymous")

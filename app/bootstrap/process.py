@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..auth.principal import Principal
 from ..config import Settings
 from ..errors import StorageError
 from ..runs.executor import Executor
@@ -20,11 +21,18 @@ from ..runs.service import RunService
 from ..storage.database import Database
 from ..storage.lockfile import DirectoryLock
 from ..storage.notifications import Notifier
+from ..storage.postgres import is_above_security
 from ..storage.relay import Relay
 from ..storage.retention import Pruned, prune
 from ..storage.writer import GroupWriter
 from .database import connect
+from .listening import listen
 from .queue import keep_whole
+from .quotas import RunQuotas
+
+if TYPE_CHECKING:
+    from ..telemetry.metrics import Metrics
+    from ..telemetry.metrics_port import MetricsPort
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +73,9 @@ class Process:
         notifier: Notifier | None,
         relay: Relay | None,
         scheduler: Scheduler,
+        quotas: RunQuotas,
         executes: bool,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -78,7 +88,10 @@ class Process:
         self._notifier = notifier
         self._relay = relay
         self._scheduler = scheduler
+        self._quotas = quotas
         self._executes = executes
+        self._metrics = metrics
+        self._metrics_port: MetricsPort | None = None
         self._lock: DirectoryLock | None = None
         self._tasks: list[asyncio.Task[object]] = []
         self._consuming: asyncio.Task[object] | None = None
@@ -103,9 +116,27 @@ class Process:
             await self.stop(0)
             raise
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that it keeps going is at work."""
+        return self._started and not self.died.is_set() and self._writer.is_alive
+
+    def _serve_metrics(self) -> None:
+        port = self._settings.metrics_port
+        if self._metrics is not None and port:
+            from ..telemetry.metrics_port import MetricsPort
+
+            listener = listen(self._settings.metrics_host, port, "METRICS_PORT")
+            self._metrics_port = MetricsPort(self._metrics)
+            self._metrics_port.start(listener)
+
     async def _begin(self) -> None:
+        self._serve_metrics()
         self._database.attach(self._writer)
         self._writer.start()
+        if not self._database.is_sqlite and await self._database.read(is_above_security):
+            log.warning("the database role is above row-level security, which so does not keep tenants apart")
+        await self._quotas.begin()
         if self._notifier is not None:
             self._keep(self._notifier.listen_forever(self._feed.changed, self._relay))
         if self._relay is not None:
@@ -145,6 +176,8 @@ class Process:
             with suppress(StorageError, TimeoutError):
                 async with asyncio.timeout(1):
                     await self._store.retire(self._executor.owner)
+        if self._metrics_port is not None:
+            await self._metrics_port.stop()
         await self._writer.stop()
         self._database.close()
         if self._pruning is not None:
@@ -191,7 +224,7 @@ class Process:
                 self._executor.cancel(key)
 
     async def _submit(self, request: RunRequest, key: IdempotencyKey, tenant: str) -> object:
-        return await self._runs.submit(request, key=key, tenant=tenant)
+        return await self._runs.submit(request, key=key, who=Principal("schedule", tenant, has_quotas=False))
 
     async def _prune(self) -> None:
         days, keep = self._settings.retention_days, self._settings.retention_runs

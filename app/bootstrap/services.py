@@ -6,16 +6,20 @@ import asyncio
 import importlib
 import os
 import socket
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..agent.core import Agent
 from ..config import Environment, ScheduledRun, Settings
 from ..errors import AgentCoreError, CallerError, ConfigurationError, ToolModuleError, UnpricedModelError
 from ..llm.interface import CompletionClient, LLMClient
+from ..llm.trace_context import current_traceparent
+from ..redaction import Redactor
 from ..runs.executor import Executor
 from ..runs.feed import EventFeed
 from ..runs.models import DEFAULT_TENANT, RunKey, RunRequest
 from ..runs.notes import NoteService
+from ..runs.ports import RunObserver
 from ..runs.reports import UsageReports
 from ..runs.requests import new_run, opening
 from ..runs.schedule import Schedule, Scheduler
@@ -29,12 +33,23 @@ from ..storage.runs import SqlRunStore
 from ..storage.usage import SqlUsageStore
 from ..storage.writer import GroupWriter
 from ..telemetry.logs import Log
+from ..telemetry.place import RunPlace
+from ..telemetry.tracing import open_tracing
 from ..tools.base import ToolSource
 from ..tools.builtin import tools_over
+from .access import Access
 from .database import declare_database
 from .models import Models
 from .process import GRACE_S, Process
+from .production import refuse_the_forgotten
 from .queue import queue_of
+from .quotas import RunQuotas
+from .readiness import Readiness
+from .secrets import known_secrets
+
+if TYPE_CHECKING:
+    from ..storage.database import Database
+    from ..telemetry.metrics import Metrics
 
 NEWS_POLL_S = 1.0
 """How often a run that somebody waits for is looked at, in case the news of it got lost between processes."""
@@ -54,23 +69,33 @@ class Services:
         executes: bool | None = None,
     ) -> None:
         level = "DEBUG" if settings.debug else settings.log_level
-        self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION)
+        self.redactor = Redactor(known_secrets(settings))
+        self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION, redactor=self.redactor)
+        self.tracing = open_tracing(os.environ)
         self.stopping = asyncio.Event()
         # at most 63 characters, since it is also the name of its sessions in Postgres
         owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid4().hex[:8]}"
         database = declare_database(settings, owner=owner)
+        self.access = Access(settings, database)
         # embedded, a process does all; over Postgres it accepts and answers, and workers execute
         executes = database.is_sqlite if executes is None else executes
         self.tools = tools_over(SqlNoteStore(database))
         self.models = Models(settings, llm_client=llm_client, executes=executes)
         self.agent = _agent(settings, self.models, self.tools)
+        self.metrics = _metrics(settings, self.tools, database)
         queue = queue_of(database)
         store = SqlRunStore(database, queue)
-        voices = Voices()
+        voices = Voices(self.redactor)
         feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S, voices=voices)
         notifier = None if database.is_sqlite else Notifier(database)
         relay = None if database.is_sqlite else Relay(database, voices, feed)
-        writer = GroupWriter(database, feed, None if notifier is None else notifier.notify)
+        writer = GroupWriter(
+            database,
+            feed,
+            None if notifier is None else notifier.notify,
+            on_commit=None if self.metrics is None else self.metrics.journal.committed,
+        )
+        quotas = RunQuotas(settings, database, has_own_model=llm_client is not None)
         executor = Executor(
             self.agent,
             store,
@@ -80,8 +105,19 @@ class Services:
             tenant_limit=settings.tenant_concurrency,
             on_finished=self.log.run_finished,
             voices=voices,
+            observers=[RunPlace(), *quotas.observers, *self._watchers()],
+            redactor=self.redactor,
         )
-        self.runs = RunService(self.agent, store, queue, executor, feed, executes=executes)
+        self.runs = RunService(
+            self.agent,
+            store,
+            queue,
+            executor,
+            feed,
+            executes=executes,
+            admission=quotas.admission,
+            traceparent=current_traceparent,
+        )
         self.usage = UsageReports(SqlUsageStore(database))
         self.notes = NoteService(self.tools)
         self._process = Process(
@@ -96,8 +132,11 @@ class Services:
             notifier=notifier,
             relay=relay,
             scheduler=Scheduler([_schedule(entry, self.agent) for entry in settings.schedules]),
+            quotas=quotas,
             executes=executes,
+            metrics=self.metrics,
         )
+        self.readiness = Readiness(database, self.stopping, lambda: self._process.is_whole)
 
     async def start(self) -> None:
         """Open the database and begin to work.
@@ -124,6 +163,13 @@ class Services:
         self.announce_stop(grace_s)
         await self._process.stop(grace_s)
         await self.models.aclose()
+        await self.access.aclose()
+        if self.tracing is not None:
+            await self.tracing.stop()
+
+    def _watchers(self) -> list[RunObserver]:
+        """Return those who watch runs where metrics and traces are wanted."""
+        return [watcher.runs for watcher in (self.metrics, self.tracing) if watcher is not None]
 
 
 def build_services(
@@ -136,13 +182,25 @@ def build_services(
 
     Raises:
         ToolModuleError: a module of TOOL_MODULES could not be imported.
-        ConfigurationError: DATABASE_URL or SCHEDULES cannot be what they are, a schedule names unknown tools, or a
-            model has no key, no address or no price where it needs one.
+        ConfigurationError: production refuses a setting, DATABASE_URL or SCHEDULES cannot be what they are, a
+            schedule names unknown tools, or a model has no key, no address or no price where it needs one.
         MissingExtraError: something needs packages that are not installed.
     """
+    refuse_the_forgotten(settings)
     for name in settings.tool_modules:
         _import_tool_module(name)
     return Services(settings, llm_client=llm_client, executes=executes)
+
+
+def _metrics(settings: Settings, tools: ToolSource, database: Database) -> Metrics | None:
+    if not settings.metrics:
+        return None
+    # loaded only here: a process that counts nothing is spared it
+    from ..storage.backlog import SqlBacklog
+    from ..telemetry.metrics import Metrics
+
+    names = (settings.llm_model, *settings.llm_fallbacks, *settings.llm_models)
+    return Metrics(tools, names, SqlBacklog(database))
 
 
 def _agent(settings: Settings, models: Models, tools: ToolSource) -> Agent:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import AgentCoreError
-from . import database, run, runs, serve, trace, usage, worker
+from . import database, keys, run, runs, serve, trace, usage, worker
 from .terminal import complain
 
 
@@ -56,6 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"llm-agent-core {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, run, worker, runs, trace, usage, database):
+    for module in (serve, run, worker, runs, trace, usage, keys, database):
         module.add_to(commands)
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..runs.models import DEFAULT_TENANT, Run, RunKey, StoredEvent
+from ..runs.models import Run, RunKey, StoredEvent
 from ..runs.ports import RunStore
 from ..runs.trace import not_found, pruned
 
@@ -28,26 +28,26 @@ async def open_journal() -> AsyncIterator[RunStore]:
         yield SqlRunStore(database, InProcessQueue())  # which stays empty: nothing is submitted here
 
 
-async def find(store: RunStore, run_id: str) -> Run:
+async def find(store: RunStore, key: RunKey) -> Run:
     """Return the run.
 
     Raises:
-        RunNotFoundError: there is none of that id.
+        RunNotFoundError: the tenant has none of that id.
     """
-    run = await store.get(RunKey(DEFAULT_TENANT, run_id))
+    run = await store.get(key)
     if run is None:
-        raise not_found(run_id)
+        raise not_found(key.run_id)
     return run
 
 
-async def find_whole(store: RunStore, run_id: str) -> Run:
+async def find_whole(store: RunStore, key: RunKey) -> Run:
     """Return the run, which still has its events.
 
     Raises:
-        RunNotFoundError: there is none of that id.
-        RunPrunedError: there was one.
+        RunNotFoundError: the tenant has none of that id.
+        RunPrunedError: it had one.
     """
-    run = await find(store, run_id)
+    run = await find(store, key)
     if run.pruned_at is not None:
         raise pruned(run)
     return run

@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from .terminal import json_object, one_line, printable, say, stamp, whole_number
+from .terminal import json_object, one_line, printable, say, stamp, take_tenant, whole_number
 from .usage import cost_of, sums_of
 
 if TYPE_CHECKING:
@@ -29,14 +29,17 @@ def add_to(commands: Commands) -> None:
     listing = actions.add_parser("list", help="print the newest runs")
     listing.add_argument("--status", choices=UNFINISHED + FINISHED, help="only those of this status")
     listing.add_argument("--limit", type=whole_number(1, 10_000), default=20, metavar="N", help="how many (20)")
+    take_tenant(listing)
     listing.add_argument("--json", action="store_true", help="print them as JSON and nothing else")
     listing.set_defaults(command=_list)
     show = actions.add_parser("show", help="print what is known of a run")
     show.add_argument("run_id", metavar="RUN_ID")
+    take_tenant(show)
     show.add_argument("--json", action="store_true", help="print it as JSON and nothing else")
     show.set_defaults(command=_show)
     cancel = actions.add_parser("cancel", help="stop a run")
     cancel.add_argument("run_id", metavar="RUN_ID")
+    take_tenant(cancel)
     cancel.set_defaults(command=_cancel)
     resolve = actions.add_parser("resolve", help="say what became of the step that a run waits for")
     resolve.add_argument("run_id", metavar="RUN_ID")
@@ -45,11 +48,12 @@ def add_to(commands: Commands) -> None:
     resolve.add_argument(
         "--output", type=json_object, metavar="JSON", help="what the tool returned, if it happened: a JSON object"
     )
+    take_tenant(resolve)
     resolve.set_defaults(command=_resolve)
 
 
 def _list(options: argparse.Namespace) -> int:
-    runs = asyncio.run(_newest(options.status, options.limit))
+    runs = asyncio.run(_newest(options.tenant, options.status, options.limit))
     if options.json:
         say(json.dumps({"runs": [_as_object(run) for run in runs]}))
     else:
@@ -61,15 +65,14 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _newest(status: RunStatus | None, limit: int) -> list[Run]:
-    from ..runs.models import DEFAULT_TENANT
+async def _newest(tenant: str, status: RunStatus | None, limit: int) -> list[Run]:
     from .journal import open_journal
 
     runs: list[Run] = []
     cursor = None
     async with open_journal() as store:
         while len(runs) < limit:
-            page = await store.page(DEFAULT_TENANT, status, min(limit - len(runs), PAGE), cursor)
+            page = await store.page(tenant, status, min(limit - len(runs), PAGE), cursor)
             runs += page.runs
             cursor = page.next_cursor
             if cursor is None:
@@ -78,7 +81,7 @@ async def _newest(status: RunStatus | None, limit: int) -> list[Run]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    run = asyncio.run(_one(options.run_id))
+    run = asyncio.run(_one(options.tenant, options.run_id))
     if options.json:
         say(json.dumps(_as_object(run)))
         return 0
@@ -89,20 +92,23 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _one(run_id: str) -> Run:
+async def _one(tenant: str, run_id: str) -> Run:
+    from ..runs.models import RunKey
     from .journal import find, open_journal
 
     async with open_journal() as store:
-        return await find(store, run_id)
+        return await find(store, RunKey(tenant, run_id))
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    return asyncio.run(_change(lambda runs: runs.cancel(options.run_id)))
+    return asyncio.run(_change(lambda runs: runs.cancel(options.run_id, options.tenant)))
 
 
 def _resolve(options: argparse.Namespace) -> int:
     happened = options.outcome == "happened"
-    return asyncio.run(_change(lambda runs: runs.resolve(options.run_id, options.step, happened, options.output)))
+    return asyncio.run(
+        _change(lambda runs: runs.resolve(options.run_id, options.step, happened, options.output, options.tenant))
+    )
 
 
 async def _change(change: Callable[[RunService], Awaitable[Run]]) -> int:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import logging
-import os
 import socket
 import sys
+from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Final
 
 from .. import __name__ as package
 from .. import __version__
-from ..errors import PortInUseError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from ..bootstrap import Services
     from ..config import Settings
     from .terminal import Commands
+
+log = logging.getLogger(__name__)
 
 REQUESTS_S: Final = 12
 """How long requests under way may take when the server is told to end; the runs behind them have 8 s more."""
@@ -47,7 +47,10 @@ def _port(text: str) -> int:
 def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
+    from ..bootstrap.listening import listen
+    from ..bootstrap.production import warnings_of
     from ..config import Settings
+    from .protocol import BoundedProtocol
 
     settings = Settings()
     host = options.host or settings.host  # "" would be every interface there is
@@ -55,7 +58,7 @@ def _serve(options: argparse.Namespace) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start-up lines say what ours says
     config = uvicorn.Config(
         f"{package}.main:app",
-        http="httptools",
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -63,13 +66,16 @@ def _serve(options: argparse.Namespace) -> int:
         timeout_graceful_shutdown=REQUESTS_S,
     )
     config.load()  # builds the app: what is wrong with it is said before anything listens
-    with _listen(host, port) as listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with listen(host, port) as listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        died = runner.run(_until_told_to_stop(config, listener, _greeting(settings, address)))
+        warnings = list(warnings_of(settings, host))
+        died = runner.run(_until_told_to_stop(config, listener, _greeting(settings, address), warnings))
     return 1 if died else 0
 
 
-async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, greeting: str) -> bool:
+async def _until_told_to_stop(
+    config: uvicorn.Config, listener: socket.socket, greeting: str, warnings: Sequence[str]
+) -> bool:
     """Open the database, which may refuse, and only then serve; return whether a part of the process died."""
     import uvicorn
 
@@ -96,7 +102,11 @@ async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, g
     services.log.install()  # not sooner: the greeting is its first line
     watching = asyncio.create_task(end_with_its_parts())
     try:
+        await services.access.check()
         print(greeting, file=sys.stderr, flush=True)  # noqa: T201
+        for warning in warnings:
+            log.warning("%s", warning)
+        await services.access.open()
         await server.serve(sockets=[listener])
     finally:
         watching.cancel()
@@ -107,7 +117,7 @@ async def _until_told_to_stop(config: uvicorn.Config, listener: socket.socket, g
 def _greeting(settings: Settings, address: str) -> str:
     """Return the first line of the log, in the form that the others will have."""
     from ..config import Environment
-    from ..telemetry.logs import json_line
+    from ..telemetry.lines import json_line
 
     if settings.environment is Environment.PRODUCTION:
         fields = {"address": address, "version": __version__, "model": settings.llm_model}
@@ -116,20 +126,3 @@ def _greeting(settings: Settings, address: str) -> str:
         f"llm-agent-core {__version__} on {address} (API at /docs), model {settings.llm_model}, "
         f"{settings.environment}. Ctrl-C stops it."
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        PortInUseError: the address is taken, not ours, or not allowed.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        hint = ""
-        if error.errno == errno.EADDRINUSE:
-            hint = f" Stop the program that has the port, or choose another: PORT={port % 65_535 + 1}."
-        raise PortInUseError(f"Cannot listen on {host}, port {port}: {reason}.{hint}") from error

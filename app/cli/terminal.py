@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+def take_tenant(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told whose run it is about."""
+    parser.add_argument("--tenant", default="default", metavar="NAME", help="whose run (default)")
+
+
 def say(text: str) -> None:
     """Print a line of the command's result, at once."""
     print(text, flush=True)  # noqa: T201 - a command talks to a terminal

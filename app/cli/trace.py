@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .terminal import complain, printable, say
+from .terminal import complain, printable, say, take_tenant
 
 if TYPE_CHECKING:
     from ..runs.models import StoredEvent
@@ -26,17 +26,20 @@ def add_to(commands: Commands) -> None:
     actions = trace.add_subparsers(required=True, metavar="ACTION")
     show = actions.add_parser("show", help="print the steps of a run")
     show.add_argument("target", metavar="RUN_ID|FILE", help=TARGET)
+    take_tenant(show)
     show.set_defaults(command=_show)
     verify = actions.add_parser(
         "verify", help="check that nothing in the log of a run was changed, added, removed or moved"
     )
     verify.add_argument("target", metavar="RUN_ID|FILE", help=TARGET)
     verify.add_argument("--head", type=_digest, metavar="HEX", help="the hash that its last event must have")
+    take_tenant(verify)
     verify.add_argument("--json", action="store_true", help="print the finding as JSON and nothing else")
     verify.set_defaults(command=_verify)
     export = actions.add_parser("export", help="write a run with all its events as one JSON document")
     export.add_argument("run_id", metavar="RUN_ID")
     export.add_argument("--output", type=Path, metavar="FILE", help="where to (default: it is printed)")
+    take_tenant(export)
     export.set_defaults(command=_export)
 
 
@@ -55,12 +58,13 @@ def _is_file(target: str) -> bool:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from ..runs.models import RunKey
     from .journal import open_journal
     from .verification import Finding, verify_file, verify_run
 
     async def verify_kept() -> Finding:
         async with open_journal() as store:
-            return await verify_run(store, options.target, options.head)
+            return await verify_run(store, RunKey(options.tenant, options.target), options.head)
 
     is_file = _is_file(options.target)
     finding = verify_file(Path(options.target), options.head) if is_file else asyncio.run(verify_kept())
@@ -72,7 +76,7 @@ def _show(options: argparse.Namespace) -> int:
     async def show() -> None:
         from .steps import lines_of
 
-        async with _opened(options.target) as (heading, events):
+        async with _opened(options.tenant, options.target) as (heading, events):
             say(printable(heading))
             async for event in events:
                 for line in lines_of(event):
@@ -83,7 +87,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def _opened(target: str) -> AsyncIterator[tuple[str, AsyncIterator[StoredEvent]]]:
+async def _opened(tenant: str, target: str) -> AsyncIterator[tuple[str, AsyncIterator[StoredEvent]]]:
     """Yield a line about the run, and its events."""
     if _is_file(target):
         from ..runs.bundle import Bundle
@@ -96,16 +100,17 @@ async def _opened(target: str) -> AsyncIterator[tuple[str, AsyncIterator[StoredE
 
         yield f"run {bundle.header.run_id}  {bundle.header.status}", events()
     else:
+        from ..runs.models import RunKey
         from .journal import find_whole, open_journal, stored_events
 
         async with open_journal() as store:
-            run = await find_whole(store, target)
+            run = await find_whole(store, RunKey(tenant, target))
             yield f"run {run.run_id}  {run.status}", stored_events(store, run)
 
 
 def _export(options: argparse.Namespace) -> int:
     try:
-        asyncio.run(_write(options.run_id, options.output))
+        asyncio.run(_write(options.tenant, options.run_id, options.output))
     except OSError as error:
         if options.output is None:
             raise
@@ -114,11 +119,12 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _write(run_id: str, path: Path | None) -> None:
+async def _write(tenant: str, run_id: str, path: Path | None) -> None:
     from ..runs.bundle import write_bundle
+    from ..runs.models import RunKey
     from .journal import find_whole, open_journal, stored_events
 
     async with open_journal() as store:
-        run = await find_whole(store, run_id)
+        run = await find_whole(store, RunKey(tenant, run_id))
         with nullcontext(sys.stdout) if path is None else path.open("w", encoding="ascii") as out:
             await write_bundle(out, run, stored_events(store, run))

@@ -110,17 +110,17 @@ def verify_file(path: Path, head: bytes | None) -> Finding:
     return Finding(bundle.header.run_id, check.seq, check.hash, fault)
 
 
-async def verify_run(store: RunStore, run_id: str, head: bytes | None) -> Finding:
+async def verify_run(store: RunStore, key: RunKey, head: bytes | None) -> Finding:
     """Check a run in a database, up to the head that its row had when this began.
 
     Raises:
-        RunNotFoundError: there is none of that id.
+        RunNotFoundError: the tenant has none of that id.
     """
-    run = await find(store, run_id)
+    run = await find(store, key)
     check = _check(run.run_id, Head(run.head_hash, run.events), head)
     fault = await _first_fault(store, run, check)
     if fault is not None:
-        now = await find(store, run_id)
+        now = await find(store, key)
         if now.pruned_at is not None:  # long ago, or while they were read
             return _pruned(now, head)
     return Finding(run.run_id, check.seq, check.hash, fault)
@@ -140,7 +140,7 @@ async def _beyond(store: RunStore, run: Run) -> Fault | None:
     """Say whether there are events after the head, other than those of a run that has gone on meanwhile."""
     if not await store.events(RunKey(run.tenant, run.run_id), run.events, 1):
         return None
-    now = await find(store, run.run_id)
+    now = await find(store, RunKey(run.tenant, run.run_id))
     return Fault(run.events + 1, "it comes after the head") if now.events == run.events else None
 
 

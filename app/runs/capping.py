@@ -1,4 +1,4 @@
-"""What an event may hold: larger texts and outputs are cut before it exists, and leave their digest."""
+"""What an event may hold: secrets are masked before it exists, larger texts and outputs cut to their digest."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from ..agent.events import Event, ModelDecided, ModelRejected, RunFinished, RunStarted, Step, ToolCompleted
 from ..jsonvalue import JsonObject
+from ..redaction import Redactor
 from .codec import store
 from .models import StoredEvent
+from .redacting import may_hold_secrets, redacted
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """How long the stored text of an event may be."""
@@ -24,9 +26,18 @@ planner and the edge hold those below 160 KiB."""
 HEAD_CHARS: Final = 2_000
 
 
-def seal(run_id: str, seq: int, prev_hash: bytes, at: datetime, event: Event) -> tuple[Event, StoredEvent]:
-    """Return the event as it is from now on, cut if it is too large, and its stored form."""
+PLAIN_REDACTOR: Final = Redactor()
+"""Knows what secrets look like, and none of this installation's."""
+
+
+def seal(
+    run_id: str, seq: int, prev_hash: bytes, at: datetime, event: Event, redactor: Redactor = PLAIN_REDACTOR
+) -> tuple[Event, StoredEvent]:
+    """Return the event as it is from now on, without secrets and cut if it is too large, and its stored form."""
     stored = store(run_id, seq, prev_hash, at, event)
+    if redactor.suspects(stored.body) or may_hold_secrets(event):
+        event = redacted(event, redactor)
+        stored = store(run_id, seq, prev_hash, at, event)
     # in UTF-8 a character is at most four bytes
     if len(stored.body) * 4 > MAX_EVENT_BYTES and len(stored.body.encode()) > MAX_EVENT_BYTES:
         event = cut(event)

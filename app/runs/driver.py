@@ -16,7 +16,9 @@ from ..agent.endings import Limits, out_of_time
 from ..agent.events import RunFinished, RunStarted
 from ..agent.state import AgentState
 from ..errors import UnreadableRunError
+from ..redaction import Redactor
 from ..tools.call import reporting_to
+from .capping import PLAIN_REDACTOR
 from .folding import folded
 from .held import Ended, HeldRun, OnFinished, Stop
 from .journal import DurableJournal
@@ -43,6 +45,7 @@ class Driver:
         on_finished: is told of every run that ends here.
         voices: what these runs say while they are driven.
         observers: are told what happens in them.
+        redactor: masks the secrets in what they say and keep.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Driver:
         clock: Callable[[], datetime],
         voices: Voices,
         observers: Sequence[RunObserver] = (),
+        redactor: Redactor = PLAIN_REDACTOR,
     ) -> None:
         self._agent = agent
         self._store = store
@@ -63,6 +67,7 @@ class Driver:
         self._clock = clock
         self._voices = voices
         self._observers = Observers(observers) if observers else None
+        self.redactor = redactor
         self._to_cancel: set[RunKey] = set()
         self._is_stopping = False
         self.guest = guest
@@ -75,6 +80,7 @@ class Driver:
             StorageError: it could not be kept, or somebody else has it by now.
         """
         journal = self._journal(new)
+        journal.subjects = opening.subjects
         if self._observers is not None:
             self._observers.began(new.key, opening)
         state = AgentState()
@@ -175,16 +181,26 @@ class Driver:
     def _journal(self, start: NewRun | Claim) -> DurableJournal:
         key = start.key
         observe = None if self._observers is None else partial(self._observers.recorded, key)
-        return DurableJournal(self._writer, start, self._clock, lambda: self._interrupt(key), observe)
+        return DurableJournal(
+            self._writer, start, self._clock, lambda: self._interrupt(key), observe, self.redactor
+        )
 
     def _held_run(self, journal: DurableJournal, state: AgentState, seconds: float | None) -> HeldRun:
         voice = self._voices.voice(journal, state)
+        journal.subjects = state.opening.subjects
         key = journal.key
         loop = self._agent.loop(state, journal, key.run_id, seconds, on_delta=voice.say, tenant=key.tenant)
         return HeldRun(journal, state, loop, voice, self._on_finished)
 
     async def _drive(self, held: HeldRun) -> Ended:
         """Carry a run on until it ends, waits, or is to stop, and record where it has stopped."""
+        try:
+            return await self._driven(held)
+        finally:
+            if self._observers is not None:
+                self._observers.left(held.journal.key)
+
+    async def _driven(self, held: HeldRun) -> Ended:
         key = held.journal.key
         self.held[key] = held
         self._voices.begin(key, held.voice)
@@ -203,17 +219,10 @@ class Driver:
             del self.held[key]  # from here on nobody interrupts it
             held.loop.close()
             self._voices.end(key)
-        ended = await self._settled_and_left(held)
+        ended = await self._settled(held)
         if ordered_from_outside:
             raise asyncio.CancelledError
         return ended
-
-    async def _settled_and_left(self, held: HeldRun) -> Ended:
-        try:
-            return await self._settled(held)
-        finally:
-            if self._observers is not None:
-                self._observers.left(held.journal.key)
 
     async def _advance(self, held: HeldRun) -> None:
         """Take one event after the other until the run ends, waits, or is to stop."""

@@ -14,6 +14,8 @@ import msgspec
 from ..agent.core import Agent, utc_now
 from ..agent.events import RunStarted
 from ..errors import FencedError, StorageUnavailableError
+from ..redaction import Redactor
+from .capping import PLAIN_REDACTOR
 from .driver import Driver
 from .held import Ended, OnFinished
 from .models import Claim, Job, NewRun, RunKey
@@ -42,6 +44,7 @@ class Executor:
         on_finished: is told of every run that ends here.
         voices: what these runs say while they are driven.
         observers: are told what happens in them.
+        redactor: masks the secrets in what they say and keep.
     """
 
     def __init__(
@@ -56,13 +59,16 @@ class Executor:
         on_finished: OnFinished | None = None,
         voices: Voices | None = None,
         observers: Sequence[RunObserver] = (),
+        redactor: Redactor = PLAIN_REDACTOR,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self.owner = owner
         self._tenant_limit = tenant_limit
         voices = Voices() if voices is None else voices
-        self.driver = Driver(agent, store, writer, f"{owner}/guest", on_finished, clock, voices, observers)
+        self.driver = Driver(
+            agent, store, writer, f"{owner}/guest", on_finished, clock, voices, observers, redactor
+        )
         self._slots = asyncio.Semaphore(concurrency)
         self._taken: set[RunKey] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

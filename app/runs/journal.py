@@ -18,7 +18,8 @@ from ..agent.events import (
 )
 from ..errors import StepError
 from ..jsonvalue import JsonObject
-from .capping import seal
+from ..redaction import Redactor
+from .capping import PLAIN_REDACTOR, seal
 from .chain import GENESIS
 from .models import Claim, NewRun, RunKey, RunStatus, StoredEvent
 from .ports import Effect, Unit, UnitWriter
@@ -37,6 +38,7 @@ class DurableJournal:
         on_cancel: called when an append has come back with the news that the run is to stop; `cancel_requested`
             is true from then on.
         observe: is told of each event that was taken, as it is stored.
+        redactor: masks the secrets in events before they are stored.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class DurableJournal:
         "_new",
         "_observe",
         "_on_cancel",
+        "_redactor",
         "_unit",
         "_unsettled",
         "_waiter",
@@ -56,6 +59,7 @@ class DurableJournal:
         "head_seq",
         "key",
         "steps",
+        "subjects",
     )
 
     def __init__(
@@ -65,17 +69,20 @@ class DurableJournal:
         clock: Callable[[], datetime],
         on_cancel: Callable[[], None] | None = None,
         observe: Callable[[Event], None] | None = None,
+        redactor: Redactor = PLAIN_REDACTOR,
     ) -> None:
         self._writer = writer
         self._clock = clock
         self._on_cancel = on_cancel
         self._observe = observe
+        self._redactor = redactor
         self._unit: Unit | None = None
         self._unsettled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self._asked: str | None = None
         self.cancel_requested = False
+        self.subjects: tuple[str, ...] = ()
         self.key: RunKey = start.key
         if isinstance(start, NewRun):
             self._new: NewRun | None = start
@@ -91,7 +98,7 @@ class DurableJournal:
         if self._failure is not None:
             raise self._failure
         at = self._clock()
-        event, stored = seal(self.key.run_id, self.head_seq + 1, self.head_hash, at, event)
+        event, stored = seal(self.key.run_id, self.head_seq + 1, self.head_hash, at, event, self._redactor)
         unit = self._unit
         if unit is None or not unit.is_open:
             unit = self._submit()
@@ -101,6 +108,8 @@ class DurableJournal:
         if type(event) is ToolCompleted:
             self.steps += 1
             unit.steps = self.steps
+            unit.new_steps += 1
+            unit.stepped_at = at
         elif type(event) is RunFinished:
             unit.status = event.status
         elif type(event) in _OF_MODELS:
@@ -140,6 +149,8 @@ class DurableJournal:
         unit.is_open = False
         self.steps += 1
         unit.steps = self.steps
+        unit.new_steps = 1
+        unit.stepped_at = self._clock()
         await self._outcome()
         stored = unit.events[-1]
         self._advance(stored)
@@ -163,7 +174,7 @@ class DurableJournal:
                 unit.usage = [*(unit.usage or ()), use]
 
     def _seal(self, event: Event) -> tuple[Event, StoredEvent]:
-        return seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event)
+        return seal(self.key.run_id, self.head_seq + 1, self.head_hash, self._clock(), event, self._redactor)
 
     def _advance(self, stored: StoredEvent) -> None:
         self.head_seq, self.head_hash = stored.seq, stored.hash
@@ -194,6 +205,7 @@ class DurableJournal:
             step=step,
         )
         unit.steps = self.steps
+        unit.subjects = self.subjects
         self._new = None
         self._unit = unit
         self._unsettled += 1

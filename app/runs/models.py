@@ -177,10 +177,20 @@ class Job(Struct, frozen=True):
     not_before: datetime | None = None
 
 
+class Bound(Struct, frozen=True):
+    """How many unfinished runs there may be of a subject: `whose` is what answers call it."""
+
+    whose: str
+    subject: str
+    most: int
+
+
 class NewRun(Struct, frozen=True):
     """What is written of a run before anything has happened to it; its first event comes with it.
 
-    `owner` None makes it queued, with epoch 0; otherwise it is running, and its owner holds epoch 1.
+    `owner` None makes it queued, with epoch 0; otherwise it is running, and its owner holds epoch 1. It counts
+    for `subjects`: who asked for it, and the keys that theirs descends from. One with `bounds` is only written by
+    `RunStore.create`, which keeps to them.
     """
 
     key: RunKey
@@ -189,6 +199,8 @@ class NewRun(Struct, frozen=True):
     deadline_s: float | None = None
     not_before: datetime | None = None
     metadata: JsonObject | None = None
+    subjects: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
 
 
 class Claim(Struct, frozen=True):

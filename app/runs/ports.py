@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
 from ..agent.events import Event, RunStarted
@@ -27,6 +28,8 @@ class Unit:
 
     `status` and `steps` are the run's after these events; a status other than running hands the claim back.
     `usage` is what the models' answers among them took, None while there are none; it is written with them.
+    `subjects` are those for whom it counts: what the models took, and the `new_steps` that were completed, the
+    last one at `stepped_at`, count against their quotas of the day, and those of their tenant; if there are any.
     """
 
     __slots__ = (
@@ -39,9 +42,12 @@ class Unit:
         "is_open",
         "key",
         "new",
+        "new_steps",
         "status",
         "step",
+        "stepped_at",
         "steps",
+        "subjects",
         "usage",
     )
 
@@ -64,6 +70,9 @@ class Unit:
         self.usage: list[ModelUse] | None = None
         self.status: RunStatus = "running"
         self.steps = 0
+        self.new_steps = 0
+        self.stepped_at: datetime | None = None
+        self.subjects: tuple[str, ...] = ()
         self.new = new
         self.effect = effect
         self.complete = complete
@@ -100,7 +109,14 @@ class RunStore(Protocol):
         Returns:
             "new" and the run's id; or, writing nothing, "replay" and the id of the run that the tenant made under
             the same key and fingerprint, or "mismatch" and its id if the fingerprint was another.
+
+        Raises:
+            QuotaExceededError: one of its bounds is reached, however many are created at once; nothing is written.
         """
+        ...
+
+    async def made_under(self, tenant: str, key: IdempotencyKey) -> tuple[Created, str] | None:
+        """Return what `create` would of a run that the tenant has made under this key, None if there is none."""
         ...
 
     async def claim(
@@ -196,8 +212,11 @@ class RunNews(Protocol):
 class RunObserver(Protocol):
     """Is told, on the event loop and in the task of the run, what happens in the runs that this process drives.
 
-    It must not block. What it raises is logged, and stops nothing.
+    It must not block. What it raises is logged, and stops nothing. `watched` are the types of the events that it
+    wants to be told of.
     """
+
+    watched: Collection[type[Event]]
 
     def began(self, key: RunKey, opening: RunStarted) -> None:
         """Take note that a run is driven from now on, a new one or one that goes on."""

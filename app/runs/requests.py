@@ -6,11 +6,15 @@ from datetime import UTC
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ..agent.core import Agent
 from ..agent.events import RunStarted
+from ..auth.principal import ANONYMOUS, Principal
 from ..errors import InvalidBudgetError, InvalidRunError
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
+from ..redaction import Redactor
+from .capping import PLAIN_REDACTOR
 from .models import MAX_PRIORITY, MIN_PRIORITY, NewRun, RunKey, RunRequest
 from .usage import to_nano
 
@@ -22,12 +26,14 @@ MAX_COST_USD: Final = 1_000_000
 MAX_TOKENS: Final = 10**12
 
 
-def opening(agent: Agent, request: RunRequest) -> RunStarted:
-    """Return the first event of a run; raises the CallerErrors of `Agent.opening`."""
+def opening(
+    agent: Agent, request: RunRequest, who: Principal = ANONYMOUS, traceparent: str | None = None
+) -> RunStarted:
+    """Return the first event of a run that `who` asks for; raises the CallerErrors of `Agent.opening`."""
     cost = request.max_cost_usd
     if cost is not None and not MIN_COST_USD <= cost <= MAX_COST_USD:
         raise InvalidBudgetError(f"max_cost_usd is {cost}; it is {MIN_COST_USD} to {MAX_COST_USD}.")
-    return agent.opening(
+    begun = agent.opening(
         request.goal,
         request.context,
         request.tools,
@@ -37,10 +43,21 @@ def opening(agent: Agent, request: RunRequest) -> RunStarted:
         max_cost=None if cost is None else to_nano(cost),
         output_schema=request.output_schema,
     )
+    if who is ANONYMOUS and traceparent is None:
+        return begun
+    submitted_by = None if who is ANONYMOUS else who.name
+    permissions = None if who.permissions.are_everything else who.permissions
+    return replace(
+        begun,
+        submitted_by=submitted_by,
+        permissions=permissions,
+        traceparent=traceparent,
+        charged_to=tuple(ancestor.name for ancestor in who.ancestors),
+    )
 
 
-def new_run(key: RunKey, request: RunRequest) -> NewRun:
-    """Return what is written of a run.
+def new_run(key: RunKey, request: RunRequest, redactor: Redactor = PLAIN_REDACTOR) -> NewRun:
+    """Return what is written of a run, without the secrets that stand in its metadata.
 
     Raises:
         InvalidRunError: a value is out of bounds.
@@ -61,7 +78,7 @@ def new_run(key: RunKey, request: RunRequest) -> NewRun:
         priority=request.priority,
         deadline_s=request.deadline_s,
         not_before=None if request.not_before is None else request.not_before.astimezone(UTC),
-        metadata=None if metadata is None else bounded(metadata, MAX_METADATA_BYTES, "metadata"),
+        metadata=None if metadata is None else redactor.object(bounded(metadata, MAX_METADATA_BYTES, "metadata")),
     )
 
 

@@ -7,18 +7,19 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from ..agent.core import Agent, utc_now
 from ..agent.events import RunStarted, ToolResolved
+from ..auth.principal import ANONYMOUS, Principal
 from ..errors import (
     FencedError,
-    IdempotencyKeyReusedError,
     RunEndedError,
     RunNotWaitingError,
     StorageUnavailableError,
 )
 from ..jsonvalue import JsonObject
-from .capping import seal
-from .chain import GENESIS
+from .admission import Admission
 from .executor import Executor
 from .feed import EventFeed
 from .held import Ended
@@ -40,7 +41,8 @@ from .models import (
     Trace,
 )
 from .ports import RunQueue, RunStore
-from .requests import bounded, new_run, opening
+from .requests import bounded, new_run
+from .submission import Submission
 from .trace import finished, not_found, pruned, trace_of
 
 MAX_OUTPUT_BYTES = 128 * 1024
@@ -58,6 +60,8 @@ class RunService:
         executor: claims runs in this process's name.
         executes: whether runs are carried out in this process too; else it only takes and answers.
         wait_s: how long `run_task` waits for a run that is carried out elsewhere.
+        admission: says who may have another run; None if everybody may.
+        traceparent: returns where in which trace the current request is (W3C Trace Context), None for nowhere.
 
     Once `is_stopping`, a `run_task` that is cancelled returns the run as it stands, instead of nothing.
     """
@@ -72,10 +76,11 @@ class RunService:
         *,
         executes: bool = True,
         wait_s: float = 600.0,
+        admission: Admission | None = None,
+        traceparent: Callable[[], str | None] = lambda: None,
         new_id: Callable[[], str] = new_run_id,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._agent = agent
         self._store = store
         self._queue = queue
         self._executor = executor
@@ -84,7 +89,7 @@ class RunService:
         self._wait_s = wait_s
         self.is_stopping = False
         self._new_id = new_id
-        self._clock = clock
+        self._submission = Submission(agent, store, queue, executor, admission, traceparent, clock)
 
     async def run_task(
         self,
@@ -97,12 +102,13 @@ class RunService:
         max_cost_usd: float | None = None,
         output_schema: JsonObject | None = None,
         key: IdempotencyKey | None = None,
-        tenant: str = DEFAULT_TENANT,
+        who: Principal = ANONYMOUS,
     ) -> FinishedRun | Run:
         """Carry out a goal and wait for its end; of a run that waits for a person, return how it stands.
 
-        The other arguments are those of a `RunRequest`. Under an idempotency key that was used before, return that
-        run: its outcome, or how it stands.
+        `who` asks for it: the run is of their tenant, and keeps to their permissions. The other arguments are
+        those of a `RunRequest`. Under an idempotency key that was used before, return that run: its outcome, or
+        how it stands.
 
         Raises:
             CallerError: the request cannot be carried out; nothing has run.
@@ -117,13 +123,17 @@ class RunService:
             max_cost_usd=max_cost_usd,
             output_schema=output_schema,
         )
-        begun = opening(self._agent, request)
+        begun = self._submission.opening(request, who)
         here = self._executes and self._executor.has_room()
-        new = NewRun(RunKey(tenant, self._new_id()), owner=self._executor.owner if here else None)
+        owner = self._executor.owner if here else None
+        new = NewRun(RunKey(who.tenant, self._new_id()), owner, subjects=begun.subjects)
+        known, new, begun = await self._submission.admit(new, begun, who, key)
+        if known is not None:
+            return await self._standing(known)
         try:
-            if key is not None or not here:
+            if key is not None or not here or new.bounds:
                 return await self._kept_first(new, begun, key)
-            return await self._outcome(new.key, await self._executor.start(new, begun))
+            return await self._outcome(new.key, await self._submission.begin_here(new, begun))
         except FencedError:  # another process took it for abandoned; it is in good hands
             return await self._wait_for(new.key)
         except asyncio.CancelledError:
@@ -142,23 +152,29 @@ class RunService:
         return run
 
     async def submit(
-        self, request: RunRequest, *, key: IdempotencyKey | None = None, tenant: str = DEFAULT_TENANT
+        self, request: RunRequest, *, key: IdempotencyKey | None = None, who: Principal = ANONYMOUS
     ) -> Run:
         """Keep a run and let it be carried out in its turn; return it as soon as it is durable.
+
+        `who` asks for it: the run is of their tenant, and keeps to their permissions.
 
         Raises:
             CallerError: the request cannot be carried out; nothing was kept.
             IdempotencyKeyReusedError: the key belongs to another request.
             StorageError: it is not known to be kept.
         """
-        begun = opening(self._agent, request)
-        new = new_run(RunKey(tenant, self._new_id()), request)
-        run_id, is_new = await self._create(new, self._first(new, begun), key)
+        begun = self._submission.opening(request, who)
+        new = new_run(RunKey(who.tenant, self._new_id()), request, self._executor.driver.redactor)
+        new = replace(new, subjects=begun.subjects)
+        known, new, begun = await self._submission.admit(new, begun, who, key)
+        if known is not None:
+            return await self.get(known.run_id, who.tenant)
+        run_id, is_new = await self._submission.keep(new, begun, key)
         try:
-            return await self.get(run_id, tenant)
+            return await self.get(run_id, who.tenant)
         finally:
             if is_new:  # not sooner, so that whoever carries it out here does not overtake the answer
-                self._wake(new)
+                self._submission.wake(new)
 
     async def get(self, run_id: str, tenant: str = DEFAULT_TENANT) -> Run:
         """Return a run as it is now.
@@ -292,50 +308,12 @@ class RunService:
 
     async def _kept_first(self, new: NewRun, begun: RunStarted, key: IdempotencyKey | None) -> FinishedRun | Run:
         """Make a run durable before anything else, and wait for it, unless it was there before."""
-        run_id, ended = await self._executor.detached(self._keep_and_begin(new, begun, key))
+        run_id, ended = await self._executor.detached(self._submission.keep_and_begin(new, begun, key))
         run_key = RunKey(new.key.tenant, run_id)
         if ended is not None:
             return await self._outcome(run_key, ended)
         is_new = run_id == new.key.run_id
         return await (self._wait_for(run_key) if is_new else self._standing(run_key))
-
-    async def _keep_and_begin(
-        self, new: NewRun, begun: RunStarted, key: IdempotencyKey | None
-    ) -> tuple[str, Ended | None]:
-        """Write a run, unless there is one under the key, and carry it on if it is this process's to do so."""
-        stored = self._first(new, begun)
-        try:
-            run_id, is_new = await self._create(new, stored, key)
-        except StorageUnavailableError:
-            if new.owner is not None:
-                self._executor.take_up_later(new.key)  # it may be there
-            raise
-        if is_new and new.owner is None:
-            self._wake(new)
-        if not is_new or new.owner is None:
-            return run_id, None
-        left = new.deadline_s
-        claim = Claim(new.key, 1, "running", 1, stored.hash, 0, 1, new.priority, left, cancel_requested=False)
-        try:
-            return run_id, await self._executor.resume(claim)
-        except FencedError:  # another process took it for abandoned, or this one did; it is in good hands
-            return run_id, None
-
-    def _first(self, new: NewRun, begun: RunStarted) -> StoredEvent:
-        return seal(new.key.run_id, 1, GENESIS, self._clock(), begun)[1]
-
-    async def _create(self, new: NewRun, stored: StoredEvent, key: IdempotencyKey | None) -> tuple[str, bool]:
-        """Write a run, unless there is one under the key; return its id, and whether it is new."""
-        job = Job(new.key, new.priority, new.not_before)
-        created, run_id = await self._store.create(new, [stored], key, job if new.owner is None else None)
-        if created == "mismatch":
-            raise IdempotencyKeyReusedError(
-                f"This Idempotency-Key was used for another request, whose run is {run_id}."
-            )
-        return run_id, created == "new"
-
-    def _wake(self, new: NewRun) -> None:
-        self._queue.wake(Job(new.key, new.priority, new.not_before))
 
     async def _outcome(self, key: RunKey, ended: Ended) -> FinishedRun | Run:
         return await self._standing(key) if ended.run is None else ended.run

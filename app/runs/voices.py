@@ -8,7 +8,9 @@ from contextlib import suppress
 from threading import Lock
 
 from ..agent.state import AgentState
+from ..redaction import RedactedStream, Redactor
 from ..tools.call import ToolCallContext
+from .capping import PLAIN_REDACTOR
 from .journal import DurableJournal
 from .live import NOWHERE, Live, Progress, sound
 from .models import RunKey
@@ -19,9 +21,13 @@ REPORTS_S = 0.05
 
 
 class Voices:
-    """The voices of the runs that are driven here, and who is there to hear them."""
+    """The voices of the runs that are driven here, and who is there to hear them.
 
-    def __init__(self) -> None:
+    Secrets that `redactor` knows are masked before anybody hears of them.
+    """
+
+    def __init__(self, redactor: Redactor = PLAIN_REDACTOR) -> None:
+        self._redactor = redactor
         self._speaking: dict[RunKey, Voice] = {}
         self._audiences: list[Audience] = []
 
@@ -31,7 +37,7 @@ class Voices:
 
     def voice(self, journal: DurableJournal, state: AgentState) -> Voice:
         """Return the voice of a run that this process has claimed."""
-        return Voice(journal, state, self._audiences)
+        return Voice(journal, state, self._audiences, self._redactor)
 
     def begin(self, key: RunKey, voice: Voice) -> None:
         """Take note that a run is driven here from now on."""
@@ -50,12 +56,28 @@ class Voices:
 class Voice:
     """The voice of one run that is driven here."""
 
-    __slots__ = ("_audiences", "_is_due", "_journal", "_lock", "_loop", "_reported", "_reports", "_state", "live")
+    __slots__ = (
+        "_audiences",
+        "_is_due",
+        "_journal",
+        "_lock",
+        "_loop",
+        "_redactor",
+        "_reported",
+        "_reports",
+        "_said",
+        "_state",
+        "live",
+    )
 
-    def __init__(self, journal: DurableJournal, state: AgentState, audiences: Sequence[Audience]) -> None:
+    def __init__(
+        self, journal: DurableJournal, state: AgentState, audiences: Sequence[Audience], redactor: Redactor
+    ) -> None:
         self._journal = journal
         self._state = state
         self._audiences = audiences
+        self._redactor = redactor
+        self._said = RedactedStream(redactor)
         self._loop = asyncio.get_running_loop()
         self._lock = Lock()
         self._reports: dict[ToolCallContext, tuple[str, float | None]] = {}
@@ -65,8 +87,11 @@ class Voice:
 
     def say(self, text: str) -> None:
         """Let be heard what the model says next."""
-        self._here().say(text)
-        self._tell()
+        live = self._here()
+        text = self._said.take(text)
+        if text:
+            live.say(text)
+            self._tell()
 
     def report(self, call: ToolCallContext, text: str, fraction: float | None) -> None:
         """Let be heard how a call gets on; from any thread, however often."""
@@ -91,7 +116,7 @@ class Voice:
         for call, (text, fraction) in reports.items():
             tool = self._tool_of(call)
             if tool is not None:
-                self._here().report(Progress(call.step, tool, sound(text), fraction))
+                self._here().report(Progress(call.step, tool, self._redactor.text(sound(text)), fraction))
                 self._tell()
 
     def _tool_of(self, call: ToolCallContext) -> str | None:
@@ -104,6 +129,7 @@ class Voice:
         """Return what can be heard where the run is now: what was said before its last event is over."""
         if self.live.place[1] != self._journal.head_seq:
             self.live = Live((self._journal.epoch, self._journal.head_seq), self._state.turns)
+            self._said = RedactedStream(self._redactor)
         return self.live
 
     def _tell(self) -> None:

@@ -47,6 +47,7 @@ class Database:
         write_engine: begins transactions that write. On SQLite it has exactly one connection, and whoever wants it
             waits for it.
         read_engine: for reading. On Postgres it shares the write engine's connections and begins no transactions.
+        tenant_engine: for what is done for one tenant: its sessions see nobody else's rows. None on SQLite.
         check: connects for the first time, and says what is wrong.
         conninfo: the Postgres URL as psycopg takes it (with its password), None on SQLite.
         patience_s: how long what fails for want of a database is tried again.
@@ -58,6 +59,7 @@ class Database:
         read_engine: Engine,
         check: Callable[[], None],
         *,
+        tenant_engine: Engine | None = None,
         conninfo: str | None = None,
         readonly: bool = False,
         patience_s: float = PATIENCE_S,
@@ -65,6 +67,8 @@ class Database:
         self._check = check
         self.write_engine = write_engine
         self.read_engine = read_engine
+        self.tenant_engine = tenant_engine
+        self._tenant_reading = tenant_engine and tenant_engine.execution_options(isolation_level="AUTOCOMMIT")
         self.conninfo = conninfo
         self.is_sqlite = conninfo is None
         self.readonly = readonly
@@ -97,8 +101,17 @@ class Database:
             conninfo = postgres.conninfo_of(url)
             engine = postgres.open_url(conninfo, readonly=readonly, owner=owner)
             reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+            bound = postgres.open_url(conninfo, readonly=readonly, owner=owner, sees_everything=False)
             check = partial(postgres.check_server, engine, conninfo, patience_s)
-            return cls(engine, reading, check, conninfo=conninfo, readonly=readonly, patience_s=patience_s)
+            return cls(
+                engine,
+                reading,
+                check,
+                tenant_engine=bound,
+                conninfo=conninfo,
+                readonly=readonly,
+                patience_s=patience_s,
+            )
         driver, path = sqlite.choose_driver(), data_dir / FILE_NAME
         if readonly:
             engine = sqlite.readonly_engine_of(path, driver)
@@ -137,33 +150,43 @@ class Database:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.read_engine.dispose()
         self.write_engine.dispose()
+        if self.tenant_engine is not None:
+            self.tenant_engine.dispose()
 
-    async def read(self, fn: Callable[[Connection], T]) -> T:
+    async def read(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
         """Call `fn` with a connection to read from, on a thread, and return what it does.
 
         It may be called again after a failure. On SQLite all that it reads is of one moment, on Postgres what one
-        statement does.
+        statement does; and there it sees only rows of `tenant`, whatever it asks for, or with None all rows.
 
         Raises:
             StorageUnavailableError: the database could not be reached for PATIENCE_S.
         """
         if self.writer is not None and self.read_engine is self.write_engine:
             return await self.writer.transact(fn)  # one connection for everything, and the writer has it
-        return await self._on_a_thread(self.read_now, fn)
+        return await self._on_a_thread(self.read_now, fn, tenant)
 
     async def _on_a_thread(
-        self, call: Callable[[Callable[[Connection], T]], T], fn: Callable[[Connection], T]
+        self,
+        call: Callable[[Callable[[Connection], T], str | None], T],
+        fn: Callable[[Connection], T],
+        tenant: str | None,
     ) -> T:
         if self._closing.is_set():
             raise StorageUnavailableError("The database is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, fn)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, fn, tenant)
 
-    def read_now(self, fn: Callable[[Connection], T]) -> T:
+    def read_now(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
         """Do what `read` does, on this thread."""
-        return self._patiently(lambda: _read(self.read_engine, fn), retry_unknown=True)
+        engine = self._tenant_reading
+        if tenant is None or engine is None:
+            return self._patiently(lambda: _read(self.read_engine, fn), retry_unknown=True)
+        return self._patiently(lambda: _read(engine, fn, tenant), retry_unknown=True)
 
-    async def transact(self, fn: Callable[[Connection], T]) -> T:
+    async def transact(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
         """Call `fn` in a transaction of its own, on a thread; return what it does once that is durable.
+
+        On Postgres it sees and writes rows of this tenant alone; None is for what is done for all.
 
         `fn` may be called again: after a failure that undid it, and on Postgres also when a connection was lost at
         COMMIT and what it did may be there already. It has to find that out, and do it once.
@@ -174,14 +197,17 @@ class Database:
         """
         if self.writer is not None:
             return await self.writer.transact(fn)
-        return await self._on_a_thread(self.transact_now, fn)
+        return await self._on_a_thread(self.transact_now, fn, tenant)
 
-    def transact_now(self, fn: Callable[[Connection], T], *, once: bool = False) -> T:
+    def transact_now(self, fn: Callable[[Connection], T], tenant: str | None = None, *, once: bool = False) -> T:
         """Do what `transact` does, on this thread.
 
         With `once`, `fn` is not called again when what it did may be there already: StorageUnavailableError, then.
         """
-        return self._patiently(lambda: _write(self.write_engine, fn), retry_unknown=not once)
+        engine = self.tenant_engine
+        if tenant is None or engine is None:
+            return self._patiently(lambda: _write(self.write_engine, fn), retry_unknown=not once)
+        return self._patiently(lambda: _write(engine, fn, tenant), retry_unknown=not once)
 
     def _patiently(self, attempt: Callable[[], T], *, retry_unknown: bool) -> T:
         if self._closing.is_set():
@@ -217,18 +243,23 @@ class _UnknownOutcomeError(Exception):
         self.reason = reason
 
 
-def _read(engine: Engine, fn: Callable[[Connection], T]) -> T:
+def _read(engine: Engine, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
     with engine.connect() as connection:
+        if tenant is not None:
+            postgres.see_only(connection, tenant)
         return fn(connection)
 
 
-def _write(engine: Engine, fn: Callable[[Connection], T]) -> T:
+def _write(engine: Engine, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
     with engine.connect() as connection:
         transaction = connection.begin()
         try:
+            if tenant is not None:
+                postgres.see_only(connection, tenant)
             result = fn(connection)
         except BaseException:
             transaction.rollback()
+            postgres.see_again(connection)
             raise
         try:
             transaction.commit()

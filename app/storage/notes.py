@@ -40,12 +40,16 @@ class SqlNoteStore:
             StorageUnavailableError: the database does not answer; on Postgres the note may have been added.
         """
         return self._database.transact_now(
-            lambda connection: _add(connection, self._tenant, proposal_id, note, None, None), once=True
+            lambda connection: _add(connection, self._tenant, proposal_id, note, None, None),
+            self._tenant,
+            once=True,
         )
 
     def get_notes(self, proposal_id: str) -> list[str]:
         """Return the proposal's notes in the order they were added; none is an empty list."""
-        return self._database.read_now(lambda connection: _texts(connection, self._tenant, proposal_id))
+        return self._database.read_now(
+            lambda connection: _texts(connection, self._tenant, proposal_id), self._tenant
+        )
 
     def read_notes(self, proposal_id: str) -> list[Note]:
         """Return the proposal's notes with all that is known of them, in the order they were added."""
@@ -54,7 +58,7 @@ class SqlNoteStore:
             .where(notes.c.tenant == self._tenant, notes.c.proposal_id == proposal_id)
             .order_by(notes.c.number)
         )
-        rows = self._database.read_now(lambda connection: connection.execute(statement).all())
+        rows = self._database.read_now(lambda connection: connection.execute(statement).all(), self._tenant)
         return [Note(row.note, row.run_id, row.step, EPOCH + row.created_at * MICROSECOND) for row in rows]
 
     def add_note_in(self, transaction: Transaction, proposal_id: str, note: str) -> int:

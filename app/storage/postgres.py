@@ -40,6 +40,13 @@ _SESSION: Final = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
 )
 
+_TENANT: Final = "agent_core.tenant"
+"""The setting of a session that row-level security goes by; see the migration 0005."""
+
+EVERY_TENANT: Final = "*"
+NO_TENANT: Final = ""
+"""No tenant is called so."""
+
 _SCHEME: Final = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 
 
@@ -64,10 +71,18 @@ def conninfo_of(url: str) -> str:
     return conninfo
 
 
-def open_url(conninfo: str, *, readonly: bool = False, owner: str | None = None) -> Engine:
-    """Return an engine for it; nothing is connected yet. `owner` is what its sessions are called."""
+def open_url(
+    conninfo: str, *, readonly: bool = False, owner: str | None = None, sees_everything: bool = True
+) -> Engine:
+    """Return an engine for it; nothing is connected yet. `owner` is what its sessions are called.
+
+    Row-level security shows its sessions the rows of all tenants; or, if they do not see everything, none before
+    `see_only` has said whose.
+    """
     defaults = {key: value for key, value in _DEFAULTS.items() if key not in _parameters(conninfo)}
-    session = "; ".join((*_SESSION, "SET default_transaction_read_only = on") if readonly else _SESSION)
+    sees = f"SET {_TENANT} = '{EVERY_TENANT if sees_everything else NO_TENANT}'"
+    read_only = ("SET default_transaction_read_only = on",) if readonly else ()
+    session = "; ".join((*_SESSION, sees, *read_only))
     engine = create_engine(
         "postgresql+psycopg://",
         hide_parameters=True,  # what runs hold is for no log
@@ -92,6 +107,28 @@ def open_url(conninfo: str, *, readonly: bool = False, owner: str | None = None)
     event.listen(engine, "do_connect", connect_with)
     event.listen(engine, "connect", set_session)
     return engine
+
+
+def see_only(connection: Connection, tenant: str) -> None:
+    """Let a session see, and write, rows of this tenant alone, until it is told otherwise.
+
+    What it was told in a transaction that is rolled back is undone: call `see_again` then.
+    """
+    if connection.info.get(_TENANT) != tenant:
+        connection.execute(select(func.set_config(_TENANT, tenant, False)))
+        connection.info[_TENANT] = tenant
+
+
+def see_again(connection: Connection) -> None:
+    """Note that nobody knows what the session sees."""
+    connection.info.pop(_TENANT, None)
+
+
+def is_above_security(connection: Connection) -> bool:
+    """Say whether row-level security is not for our role: a superuser, or one that was made to bypass it."""
+    roles = table("pg_roles", column("rolname"), column("rolsuper"), column("rolbypassrls"))
+    ours = roles.c.rolname == func.current_user()
+    return bool(connection.execute(select(roles.c.rolsuper | roles.c.rolbypassrls).where(ours)).scalar())
 
 
 def end_sessions_of_the_dead(connection: Connection) -> None:

@@ -32,6 +32,7 @@ from .moments import to_us
 from .pages import read_cursor, read_events, select_page, write_cursor
 from .postgres import end_sessions_of_the_dead
 from .run_rows import SELECT_RUNS, to_run
+from .slots import check_bounds, path_of
 from .statements import insert_events
 from .tables import idempotency_keys, runs, workers
 from .units import UnitTransaction
@@ -50,7 +51,10 @@ class SqlRunStore:
         self, new: NewRun, events: Sequence[StoredEvent], key: IdempotencyKey | None, job: Job | None
     ) -> tuple[Created, str]:
         creation = _Creation(new, events, key, None if job is None else self._put(job))
-        return await self._database.transact(creation)
+        return await self._database.transact(creation, new.key.tenant)
+
+    async def made_under(self, tenant: str, key: IdempotencyKey) -> tuple[Created, str] | None:
+        return await self._database.read(lambda connection: _made_under(connection, tenant, key), tenant)
 
     async def claim(
         self, key: RunKey, owner: str, *, statuses: Sequence[RunStatus], tenant_limit: int = 0, now: bool = False
@@ -62,23 +66,25 @@ class SqlRunStore:
 
     async def get(self, key: RunKey) -> Run | None:
         statement = SELECT_RUNS.where(*claims.one(key))
-        row = await self._database.read(lambda connection: connection.execute(statement).first())
+        row = await self._database.read(lambda connection: connection.execute(statement).first(), key.tenant)
         return None if row is None else to_run(row)
 
     async def page(self, tenant: str, status: RunStatus | None, limit: int, cursor: str | None) -> RunPage:
         after = None if cursor is None else read_cursor(cursor)
         statement = select_page(tenant, status, limit + 1, after)
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        rows = await self._database.read(lambda connection: connection.execute(statement).all(), tenant)
         has_more = len(rows) > limit
         rows = rows[:limit]
         cursor = write_cursor((rows[-1].created_at, rows[-1].id)) if has_more else None
         return RunPage([to_run(row) for row in rows], cursor)
 
     async def events(self, key: RunKey, after: int, limit: int, max_bytes: int = 1 << 20) -> list[StoredEvent]:
-        return await self._database.read(lambda connection: read_events(connection, key, after, limit, max_bytes))
+        return await self._database.read(
+            lambda connection: read_events(connection, key, after, limit, max_bytes), key.tenant
+        )
 
     async def request_cancel(self, key: RunKey) -> RunStatus | None:
-        return await self._database.transact(lambda connection: _request_cancel(connection, key))
+        return await self._database.transact(lambda connection: _request_cancel(connection, key), key.tenant)
 
     async def cancels(self, keys: Sequence[RunKey]) -> list[RunKey]:
         return await self._database.read(lambda connection: _cancels(connection, keys)) if keys else []
@@ -114,6 +120,8 @@ class _Creation(Struct, frozen=True):
             known = _take_key(connection, key, self.key)
             if known is not None:
                 return known
+        if self.new.bounds:
+            check_bounds(connection, self.new)
         if _insert_run(connection, self.new, self.events):
             insert_events(
                 connection,
@@ -136,15 +144,20 @@ def _take_key(connection: Connection, run: RunKey, key: IdempotencyKey) -> tuple
     taken = row.on_conflict_do_nothing().returning(idempotency_keys.c.key)
     if connection.execute(taken).first() is not None:
         return None
+    known = _made_under(connection, run.tenant, key)
+    if known is None:
+        raise StorageUnavailableError("The idempotency key expired at this very moment; send the request again.")
+    return None if known[1] == run.run_id else known  # if so, we were here before, and did not hear of it
+
+
+def _made_under(connection: Connection, tenant: str, key: IdempotencyKey) -> tuple[Created, str] | None:
     known = connection.execute(
         select(idempotency_keys.c.run_id, idempotency_keys.c.fingerprint).where(
-            idempotency_keys.c.tenant == run.tenant, idempotency_keys.c.key == key.key
+            idempotency_keys.c.tenant == tenant, idempotency_keys.c.key == key.key
         )
     ).first()
     if known is None:
-        raise StorageUnavailableError("The idempotency key expired at this very moment; send the request again.")
-    if known.run_id == run.run_id:
-        return None  # we were here before, and did not hear of it
+        return None
     return ("replay" if known.fingerprint == key.fingerprint else "mismatch"), known.run_id
 
 
@@ -164,6 +177,7 @@ def _insert_run(connection: Connection, new: NewRun, events: Sequence[StoredEven
         steps=0,
         priority=new.priority,
         metadata=None if new.metadata is None else msgspec.json.encode(new.metadata).decode(),
+        submitted_by=path_of(new.subjects),
         created_at=now,
         started_at=now if is_running else null(),
         not_before=to_us(new.not_before),

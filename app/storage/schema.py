@@ -14,7 +14,7 @@ from ..errors import DatabaseVersionError, MissingExtraError
 from .database import Database
 from .failures import one_line, trouble_of
 
-HEAD_REVISION: Final = "0003"
+HEAD_REVISION: Final = "0005"
 """The newest migration's; numbers of four digits, so that comparing them as text tells the newer."""
 
 UPGRADE_COMMAND: Final = "llm-agent-core db upgrade"

@@ -38,7 +38,7 @@ from .dialect import now_us
 from .tables import events, runs
 
 MAX_ROWS: Final = 512
-"""How many rows a statement takes: within SQLite's 32,766 variables, of which a run has fifteen, and within the
+"""How many rows a statement takes: within SQLite's 32,766 variables, of which a run has sixteen, and within the
 16 KB of text up to which apsw keeps statements prepared, of which a row takes up to some thirty."""
 
 ANY_SIZE: Final = 64
@@ -52,10 +52,25 @@ HeadRow = tuple[str, str, int, int, int, bytes | None, str, int, int]
 ended."""
 
 RunRow = tuple[
-    str, str, str, int, str | None, int, int, bytes, int, int, str | None, int, int, int | None, int | None
+    str,
+    str,
+    str,
+    int,
+    str | None,
+    int,
+    int,
+    bytes,
+    int,
+    int,
+    str | None,
+    str | None,
+    int,
+    int,
+    int | None,
+    int | None,
 ]
-"""tenant, id, status, epoch, owner, claims, head_seq, head_hash, steps, priority, metadata, 1 if it has started,
-1 if it has ended, not_before, microseconds to the deadline."""
+"""tenant, id, status, epoch, owner, claims, head_seq, head_hash, steps, priority, metadata, submitted_by, 1 if it
+has started, 1 if it has ended, not_before, microseconds to the deadline."""
 
 RUN_COLUMNS: Final = (
     "tenant",
@@ -69,6 +84,7 @@ RUN_COLUMNS: Final = (
     "steps",
     "priority",
     "metadata",
+    "submitted_by",
 )
 """What a row of a new run brings as it is; the times of its life are the database's."""
 
@@ -78,11 +94,9 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 def insert_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     """Insert rows into `events`."""
     if connection.dialect.name == "postgresql":
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        with driver.cursor() as cursor, cursor.copy(_COPY_EVENTS) as copy:
-            for row in rows:
-                copy.write_row(row)
+        if rows:
+            columns = tuple(map(list, zip(*rows, strict=True)))
+            connection.exec_driver_sql(_INSERT_COLUMNS_OF_EVENTS, columns)
         return
     write_rows(connection, _insert_events, rows)
 
@@ -126,7 +140,12 @@ def _execute(connection: Connection, make: Callable[[int], Any], rows: Sequence[
     return connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
 
 
-_COPY_EVENTS: Final = "COPY events (tenant, run_id, seq, prev_hash, hash, body) FROM STDIN"
+_INSERT_COLUMNS_OF_EVENTS: Final = (
+    "INSERT INTO events (tenant, run_id, seq, prev_hash, hash, body) "
+    "SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::bytea[], %b::bytea[], %b::text[])"
+)
+"""On Postgres: all rows as six binary arrays. It costs what COPY does (6 us a row, 16 as VALUES), but COPY is not
+allowed on tables with row-level security."""
 
 
 @lru_cache(maxsize=512)
@@ -155,7 +174,7 @@ def _insert_events(size: int) -> Any:
 
 
 def _insert_runs(size: int) -> Any:
-    row = ("", "", "", 0, "", 0, 0, b"", 0, 0, "", 0, 0, 0, 0)
+    row = ("", "", "", 0, "", 0, 0, b"", 0, 0, "", "", 0, 0, 0, 0)
     new = (
         values(
             *(column(name, runs.c[name].type) for name in RUN_COLUMNS),

@@ -42,12 +42,16 @@ runs: Final = Table(
     Column("deadline_at", BigInteger),
     Column("pruned_at", BigInteger),
     Column("due_at", BigInteger, Computed("COALESCE(not_before, created_at)", persisted=True)),
+    # by its bytes, so that a key and all that descend from it are one range of the index
+    Column("submitted_by", Text().with_variant(Text(collation="C"), "postgresql")),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'success', 'error', 'cancelled')", name="runs_status"
     ),
     postgresql_with={"fillfactor": 70},
 )
-"""One row a run: who may append to it (`epoch`, `owner`), where its chain stands, and what listings need."""
+"""One row a run: who may append to it (`epoch`, `owner`), where its chain stands, and what listings need.
+
+`submitted_by` is for whom it counts: the names from the root of a key's line down to who asked, one a line."""
 
 unfinished: Final = runs.c.status.in_(("queued", "running", "waiting"))
 
@@ -74,6 +78,14 @@ Index(
     runs.c.id,
     sqlite_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
     postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL"),
+)
+
+Index(
+    "runs_unfinished_by_submitter",
+    runs.c.tenant,
+    runs.c.submitted_by,
+    sqlite_where=text("finished_at IS NULL AND submitted_by IS NOT NULL"),
+    postgresql_where=text("finished_at IS NULL AND submitted_by IS NOT NULL"),
 )
 
 events: Final = Table(
@@ -139,3 +151,51 @@ run_usage: Final = Table(
 """What the models of a run took on a day (days since 1970, UTC); `cost` in nano-dollars. Pruning leaves it."""
 
 Index("run_usage_by_day", run_usage.c.tenant, run_usage.c.day)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("parent", Text),
+    Column("permissions", Text, nullable=False),
+    Column("limits", Text),
+    Column("digest", LargeBinary, nullable=False),
+    Column("former_digest", LargeBinary),
+    Column("former_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("rotated_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+"""API keys, of which only the HMAC is kept; for a while after a rotation, also that of the secret before."""
+
+# whoever shows a key says its id, and only the row says of which tenant it is
+Index("api_keys_by_id", api_keys.c.id, unique=True)
+Index(
+    "api_keys_by_parent",
+    api_keys.c.tenant,
+    api_keys.c.parent,
+    sqlite_where=text("parent IS NOT NULL"),
+    postgresql_where=text("parent IS NOT NULL"),
+)
+
+key_pepper: Final = Table(
+    "key_pepper",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+)
+"""Its only row, number 1, says with which pepper the keys were made, so that no process uses another."""
+
+daily_usage: Final = Table(
+    "daily_usage",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("steps", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+)
+"""What counts against the quotas of a day (days since 1970, UTC), by whoever it is counted for."""

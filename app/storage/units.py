@@ -15,8 +15,10 @@ from ..errors import FencedError, StepError, ToolFailedError
 from ..runs.chain import GENESIS
 from ..runs.models import FINISHED, RunKey, StoredEvent
 from ..runs.ports import Unit
+from .daily_usage import count
 from .failures import is_timeout, one_line, trouble_of
 from .moments import to_us
+from .slots import path_of
 from .statements import EventRow, HeadRow, RunRow, insert_events, insert_runs, move_heads
 from .tables import events
 from .usage import book
@@ -72,7 +74,22 @@ def write_units(connection: Connection, group: Sequence[Unit | WriteCall]) -> li
             outcomes.append(_write_one(connection, work))
         else:
             outcomes.append(moved[work.key])
+    _count(connection, group, outcomes)
     return outcomes
+
+
+def _count(connection: Connection, group: Sequence[Unit | WriteCall], outcomes: Sequence[Outcome]) -> None:
+    """Count what was written against the quotas of the day.
+
+    Once a group and last of all, since these rows are everybody's: whoever has some locked waits for nothing else.
+    """
+    counted = [
+        work
+        for work, outcome in zip(group, outcomes, strict=True)
+        if isinstance(work, Unit) and work.subjects and outcome.error is None
+    ]
+    if counted:
+        count(connection, counted)
 
 
 def _to_be_written_apart(group: Sequence[Unit | WriteCall]) -> set[RunKey]:
@@ -232,6 +249,7 @@ def _run_row(units: Sequence[Unit]) -> RunRow:
         last.steps,
         new.priority,
         None if new.metadata is None else msgspec.json.encode(new.metadata).decode(),
+        path_of(new.subjects),
         int(new.owner is not None),
         int(status in FINISHED),
         to_us(new.not_before),

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Select, Text, bindparam, func, literal_column, select
+from sqlalchemy import Connection, Select, Text, func, literal_column, select
 
 from ..runs.ports import Unit
 from ..runs.usage import By, Used
+from .adding import add_rows
 from .database import Database
-from .statements import write_rows
 from .tables import run_usage
 
 _COUNTS: Final = tuple(run_usage.c[name] for name in Used.__struct_fields__)
@@ -26,28 +26,7 @@ def book(connection: Connection, units: Sequence[Unit]) -> None:
             place = (unit.key.tenant, unit.key.run_id, use.day, use.model)
             sums[place] = sums[place] + use.used if place in sums else use.used
     rows: list[tuple[Any, ...]] = [(*place, *astuple(sums[place])) for place in sorted(sums)]
-    is_postgres = connection.dialect.name == "postgresql"
-    write_rows(connection, _add_in_postgres if is_postgres else _add_in_sqlite, rows)
-
-
-def _add_in_postgres(size: int) -> Any:
-    from sqlalchemy.dialects.postgresql import insert
-
-    return _adding(insert(run_usage), size)
-
-
-def _add_in_sqlite(size: int) -> Any:
-    from sqlalchemy.dialects.sqlite import insert
-
-    return _adding(insert(run_usage), size)
-
-
-def _adding(inserted: Any, size: int) -> Any:
-    names = [column.name for column in run_usage.c]
-    rows: list[dict[str, Any]] = [{name: bindparam(f"{name}_{row}") for name in names} for row in range(size)]
-    new = inserted.values(rows)
-    sums = {column.name: column + new.excluded[column.name] for column in _COUNTS}
-    return new.on_conflict_do_update(index_elements=list(run_usage.primary_key), set_=sums)
+    add_rows(connection, run_usage, rows)
 
 
 _sums: Final = " || ' ' || ".join(f"CAST(SUM({name}) AS TEXT)" for name in Used.__struct_fields__)
@@ -82,5 +61,5 @@ class SqlUsageStore:
 
     async def used(self, tenant: str | None, by: By, first_day: int, last_day: int) -> dict[int | str, Used]:
         statement = select_usage(tenant, by, first_day, last_day)
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        rows = await self._database.read(lambda connection: connection.execute(statement).all(), tenant)
         return {row[0]: Used(*map(int, row[1:])) for row in rows}

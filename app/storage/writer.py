@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any, Final, TypeVar
+from time import perf_counter
+from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from ..errors import StorageUnavailableError
+from ..errors import FencedError, StorageError, StorageUnavailableError
 from ..runs.ports import RunNews, Unit
 from .committer import Committer, Notify, Work
 from .database import PATIENCE_S, Database
@@ -20,6 +21,10 @@ from .units import Outcome, WriteCall
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+OnCommit: TypeAlias = Callable[[int, float, bool], None]
+"""Is told, on the writer's thread, of a group that was written or given up: its size, how many seconds that took,
+and whether something of it could not be written."""
 
 MAX_GROUP: Final = 2_000
 """How many units a transaction takes at most; the rest is the next one's."""
@@ -39,12 +44,20 @@ class GroupWriter:
         news: is told, on the event loop, of every unit that has become durable.
         notify: called in the transaction with the units that are written, to tell other processes.
         patience_s: for how long a group is tried again while the database cannot be reached.
+        on_commit: is told of every group.
     """
 
     def __init__(
-        self, database: Database, news: RunNews, notify: Notify | None = None, patience_s: float = PATIENCE_S
+        self,
+        database: Database,
+        news: RunNews,
+        notify: Notify | None = None,
+        patience_s: float = PATIENCE_S,
+        *,
+        on_commit: OnCommit | None = None,
     ) -> None:
         self._news = news
+        self._on_commit = on_commit
         self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._open: list[Work] = []
         self._is_idle = False
@@ -59,6 +72,11 @@ class GroupWriter:
         """Begin, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
 
     async def stop(self) -> None:
         """Write what has been submitted, and end. What is submitted from then on fails."""
@@ -124,7 +142,9 @@ class GroupWriter:
                 self._write(group)
 
     def _write(self, group: list[Work]) -> None:
+        began = perf_counter()
         outcomes = self._committer.commit(group)
+        seconds = perf_counter() - began
         self.commits += 1
         self.units += len(group)
         assert self._loop is not None
@@ -132,6 +152,18 @@ class GroupWriter:
             self._loop.call_soon_threadsafe(self._tell, group, outcomes)
         except RuntimeError:
             log.debug("the event loop has closed; nobody waits for these units any more")
+        if self._on_commit is not None:
+            self._report(self._on_commit, outcomes, seconds)
+
+    def _report(self, on_commit: OnCommit, outcomes: list[Outcome], seconds: float) -> None:
+        # who was fenced has lost a run, and what a call raises is its own affair: neither is the journal's failure
+        failed = any(
+            isinstance(one.error, StorageError) and type(one.error) is not FencedError for one in outcomes
+        )
+        try:
+            on_commit(len(outcomes), seconds, failed)
+        except Exception:  # the thread has to go on
+            log.exception("that a group was written could not be told")
 
     def _tell(self, group: list[Work], outcomes: list[Outcome]) -> None:
         for work, outcome in zip(group, outcomes, strict=True):

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import logging
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from threading import Lock
 from time import time
 from typing import TextIO
 
-import msgspec
-
+from ..redaction import Redactor
+from ..runs.capping import PLAIN_REDACTOR
 from ..runs.models import FinishedRun
+from .lines import console_line, formatter, json_line
+from .place import run_place
 
 FLUSH_AFTER_S = 0.05
 """How long a line below a warning may wait for others, so that a busy moment is written at once."""
 
 
-TALKATIVE = ("httpx2", "httpcore2", "openai", "anthropic", "google_genai")
+TALKATIVE = ("httpx2", "httpcore2", "openai", "anthropic", "google_genai", "alembic")
 """Loggers of what speaks to models: they tell of each call, and with DEBUG of what was sent and received."""
-
-
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class LineWriter:
@@ -65,35 +61,19 @@ class LineWriter:
                     self._stream.flush()
 
 
-def console_line(created: float, level: str, _logger: str, message: str, fields: Mapping[str, object]) -> str:
-    """Return `12:00:01 INFO    run finished run_id=... status=success`, in UTC, and whatever the text one line."""
-    seconds = int(created) % 86_400
-    line = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02} {level:<7} {message}"
-    for key, value in fields.items():
-        line += f" {key}={value}"
-    return line.replace("\n", "\\n").replace("\r", "\\r") if "\n" in line or "\r" in line else line
-
-
-def json_line(created: float, level: str, logger: str, message: str, fields: Mapping[str, object]) -> str:
-    """Return one JSON object."""
-    at = datetime.fromtimestamp(created, UTC)
-    line = {"time": at, "level": level.lower(), "logger": logger, "message": message, **fields}
-    try:
-        return _encoder.encode(line).decode()
-    except UnicodeEncodeError:  # a lone surrogate in somebody's text; the other writer makes it an escape
-        return json.dumps({**line, "time": at.isoformat()}, default=str)
-
-
 class Log(logging.Handler):
     """The process's log. `install` makes it the one that `logging` writes to.
 
-    What is logged as `logger.info("text", extra={"fields": {...}})` carries the fields.
+    What is logged as `logger.info("text", extra={"fields": {...}})` carries the fields, and where it comes from.
+    `redactor` masks the secrets in all of it, tracebacks included.
     """
 
-    def __init__(self, level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, level: str, *, as_json: bool, stream: TextIO | None = None, redactor: Redactor = PLAIN_REDACTOR
+    ) -> None:
         super().__init__()
         self._root_level = level
-        self._as_json = as_json
+        self.setFormatter(formatter(redactor, as_json=as_json))
         self._line = json_line if as_json else console_line
         self._writer = LineWriter(sys.stderr if stream is None else stream)
         self._tells_runs = False
@@ -110,19 +90,15 @@ class Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record of the standard library's logging."""
         try:
-            self._emit(record)
-        except Exception:  # a wrong format in somebody's log call must not fail what it tells of
-            self.handleError(record)
+            self._writer.write(self.format(record), urgent=record.levelno >= logging.WARNING)
+        except Exception as error:  # a wrong format in somebody's log call must not fail what it tells of
+            self._tell_of_failure(record, error)
 
-    def _emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, object] = dict(getattr(record, "fields", {}))
-        traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
-        if traceback and self._as_json:
-            fields["exception"] = traceback
-        line = self._line(record.created, record.levelname, record.name, record.getMessage(), fields)
-        if traceback and not self._as_json:
-            line += f"\n{traceback}"
-        self._writer.write(line, urgent=record.levelno >= logging.WARNING)
+    def _tell_of_failure(self, record: logging.LogRecord, error: Exception) -> None:
+        """Say where a call of the log is wrong; `handleError` would print what it was to tell, as it is."""
+        if logging.raiseExceptions:
+            fields = {"file": record.filename, "line": record.lineno, "error": type(error).__name__}
+            self._writer.write(self._line(time(), "ERROR", __name__, "a log call is wrong", fields), urgent=True)
 
     def run_finished(self, run: FinishedRun, seconds: float) -> None:
         """Tell of a run: the one line that a busy service writes, and so the one that skips making a LogRecord."""
@@ -133,7 +109,8 @@ class Log(logging.Handler):
             "ms": round(seconds * 1000, 2),
         }
         if self._tells_runs:
-            self._writer.write(self._line(time(), "INFO", __name__, "run finished", fields), urgent=False)
+            line = self._line(time(), "INFO", __name__, "run finished", {**run_place(), **fields})
+            self._writer.write(line, urgent=False)
         else:
             logging.getLogger(__name__).info("run finished", extra={"fields": fields})
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from app.api import errors, openapi
+from app.api.guard import Guard
 from app.api.routes import add_routes
 from app.runs.notes import NoteService
 from app.runs.reports import UsageReports
@@ -31,6 +32,7 @@ def application(service: object, stopping: asyncio.Event | None = None, heartbea
         NoteService(tools),
         UsageReports(NothingUsed()),
         tools,
+        Guard(),
         stopping,
         heartbeat_s,
     )

@@ -30,7 +30,7 @@ from streams import Connection, Frame, ids, parse, read_all, serving
 
 from app.agent.events import RunFinished, RunStarted
 from app.api.sse import EventStream, frame, frames
-from app.errors import StorageUnavailableError
+from app.errors import StorageUnavailableError, UnauthenticatedError
 from app.runs.chain import GENESIS
 from app.runs.codec import store
 from app.runs.models import StoredEvent
@@ -352,11 +352,38 @@ async def test_a_stream_is_closed_when_it_was_never_begun() -> None:
     async def look() -> Any:
         raise AssertionError
 
-    answer = EventStream(pages(), look, asyncio.Event(), 15.0)
+    async def recheck() -> None:
+        raise AssertionError
+
+    answer = EventStream(pages(), look, recheck, asyncio.Event(), 15.0)
     connection = Connection(answer, "/")
     await connection.until(lambda: connection.frames)
     await connection.hang_up()
     assert closed
+
+
+async def test_a_stream_ends_when_its_client_may_no_longer_be_told() -> None:
+    """A key that is revoked ends its streams, within a heartbeat and as long as it is remembered."""
+    asked = 0
+
+    async def pages() -> AsyncGenerator[list[StoredEvent], None]:
+        yield [StoredEvent(1, "{}", GENESIS, GENESIS)]
+        await asyncio.Event().wait()
+
+    async def look() -> Any:
+        raise AssertionError
+
+    async def recheck() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise UnauthenticatedError("revoked")
+
+    connection = Connection(EventStream(pages(), look, recheck, asyncio.Event(), 0.001), "/")
+    await connection.end()
+    assert asked == 3
+    assert connection.is_complete
+    assert "end" not in [frame.event for frame in connection.frames]
 
 
 # over real sockets

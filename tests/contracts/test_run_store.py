@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 from stored_runs import (
     ListQueue,
@@ -24,9 +25,9 @@ from stored_runs import (
 )
 
 from app.agent.events import ModelRequested
-from app.errors import InvalidCursorError
+from app.errors import InvalidCursorError, QuotaExceededError
 from app.runs.chain import GENESIS
-from app.runs.models import Claim, IdempotencyKey, Job, NewRun, Refusal, RunKey, RunStatus
+from app.runs.models import Bound, Claim, IdempotencyKey, Job, NewRun, Refusal, RunKey, RunStatus
 from app.runs.ports import RunStore
 from app.storage.database import Database
 from app.storage.dialect import now_us
@@ -174,6 +175,54 @@ async def test_many_at_once_with_one_key_make_one_run(database: Database) -> Non
     assert sorted(kind for kind, _ in answers) == ["new", *["replay"] * 39]
     assert len({run_id for _, run_id in answers}) == 1
     assert column(database, runs, "id") == [answers[0][1]]
+
+
+async def test_a_run_beyond_a_bound_is_refused_and_nothing_of_it_kept(
+    store: SqlRunStore, database: Database
+) -> None:
+    limited = {"subjects": ("key:ann",), "bounds": (Bound("key", "key:ann", 2), Bound("tenant", "", 4))}
+    first = await create(store, **limited)
+    await create(store, **limited)
+    await create(store, new_key("other"), **limited)
+    asked, late = IdempotencyKey("k", b"print"), new_key()
+    with pytest.raises(QuotaExceededError, match="This key has 2 unfinished runs"):
+        await store.create(NewRun(late, **limited), opening(late), asked, Job(late))
+    assert late.run_id not in column(database, runs, "id")
+    assert late.run_id not in column(database, events, "run_id")
+    assert column(database, idempotency_keys, "key") == []
+    assert column(database, workers, "id") == []
+    await create(store, subjects=("key:bob",), bounds=(Bound("key", "key:bob", 1), Bound("tenant", "", 3)))
+    with pytest.raises(QuotaExceededError, match="This tenant has 3 unfinished runs"):
+        await create(store, subjects=("key:eve",), bounds=(Bound("tenant", "", 3),))
+    await create(store)  # nobody asked for it, and nobody is counted for
+    finish(database, first)
+    await create(store, late, **limited)
+
+
+async def test_a_run_that_was_created_before_is_not_refused_the_second_time(store: SqlRunStore) -> None:
+    key, asked = new_key(), IdempotencyKey("k", b"print")
+    new = NewRun(key, subjects=("key:ann",), bounds=(Bound("key", "key:ann", 1),))
+    for _ in range(2):
+        assert await store.create(new, opening(key), asked, None) == ("new", key.run_id)
+    again = replace(new, key=new_key())
+    assert await store.create(again, opening(again.key), asked, None) == ("replay", key.run_id)
+    with pytest.raises(QuotaExceededError):
+        await store.create(again, opening(again.key), None, None)
+
+
+async def test_the_runs_of_a_key_are_those_of_all_that_descend_from_it(
+    store: SqlRunStore, database: Database
+) -> None:
+    line = ("key:c", "key:b", "key:a")
+    others = [("key:b",), ("key:b2", "key:a"), ("key:a2",), ("key:a/x",), ("key:ä", "key:a2"), ("token:key:a",)]
+    for subjects in (*others, line, line[1:], line[2:]):
+        await create(store, subjects=subjects)
+    for subject, unfinished in (("key:c", 1), ("key:b", 2), ("key:a", 4)):
+        with pytest.raises(QuotaExceededError):
+            await create(store, subjects=line, bounds=(Bound("key", subject, unfinished),))
+        made = await create(store, subjects=line, bounds=(Bound("key", subject, unfinished + 1),))
+        set_run(database, made, finished_at=1, status="success")
+    await create(store, subjects=("key:a", "key:z"), bounds=(Bound("key", "key:a", 1),))
 
 
 # claiming

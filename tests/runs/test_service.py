@@ -13,6 +13,7 @@ from fakes import FakeTool, ScriptedModel, answer, call
 
 from app.agent.core import Agent
 from app.agent.events import RunFinished, ToolCompleted, ToolIntended, ToolResolved
+from app.auth.principal import Principal
 from app.errors import (
     FencedError,
     IdempotencyKeyReusedError,
@@ -235,7 +236,7 @@ async def test_a_submitted_run_is_kept_and_waits_for_its_turn(database: Database
             not_before=at,
             metadata={"a": 1},
         )
-        run = await house.service.submit(request, tenant="acme")
+        run = await house.service.submit(request, who=Principal("desk", "acme"))
         assert (run.status, run.goal, run.context, run.max_steps, run.priority, run.metadata, run.tenant) == (
             "queued",
             "go",
@@ -285,7 +286,7 @@ async def test_a_key_makes_one_run_and_its_replay_gives_the_same_answer(database
         assert await house.service.run_task("go", key=key()) == first
         assert await house.service.run_task("go", key=key("another")) != first
         assert (tool.calls, house.count()) == (2, 2)
-        assert (await house.service.run_task("go", key=key(), tenant="acme")) != first
+        assert (await house.service.run_task("go", key=key(), who=Principal("desk", "acme"))) != first
 
 
 async def test_a_key_for_another_request_is_refused(database: Database) -> None:

@@ -20,7 +20,8 @@ from stored_runs import (
     store_of,
 )
 
-from app.runs.models import Claim, IdempotencyKey, Job, NewRun, Refusal
+from app.errors import QuotaExceededError
+from app.runs.models import Bound, Claim, IdempotencyKey, Job, NewRun, Refusal
 from app.storage.database import Database
 from app.storage.runs import SqlRunStore
 from app.storage.tables import events, idempotency_keys, runs, workers
@@ -120,6 +121,33 @@ async def test_the_tenants_limit_holds_over_processes(stores: list[SqlRunStore])
         )
     )
     assert sum(isinstance(answer, Claim) for answer in answers) == 4
+
+
+async def test_runs_created_at_once_do_not_go_past_a_limit(
+    postgres_database: Database, stores: list[SqlRunStore]
+) -> None:
+    bounds = (Bound("parent", "key:ann", 2), Bound("tenant", "", 7))
+    news = [NewRun(new_key(), subjects=(f"key:{number}", "key:ann"), bounds=bounds) for number in range(20)]
+    answers = await asyncio.gather(
+        *(stores[number % 2].create(new, opening(new.key), None, Job(new.key)) for number, new in enumerate(news)),
+        return_exceptions=True,
+    )
+    made = [answer[1] for answer in answers if isinstance(answer, tuple)]
+    assert len(made) == 2
+    assert sum(isinstance(answer, QuotaExceededError) for answer in answers) == 18
+    assert sorted(column(postgres_database, runs, "id")) == sorted(made)
+    assert sorted(column(postgres_database, workers, "id")) == sorted(f"job of {one}" for one in made)
+
+
+async def test_a_limited_run_whose_commit_was_not_answered_is_made_once(
+    postgres_database: Database, stores: list[SqlRunStore]
+) -> None:
+    key = new_key()
+    new = NewRun(key, subjects=("key:ann",), bounds=(Bound("key", "key:ann", 1),))
+    broken = leave_a_commit_unanswered(postgres_database, commit=True)
+    assert await stores[0].create(new, opening(key), None, None) == ("new", key.run_id)
+    assert broken
+    assert column(postgres_database, runs, "id") == [key.run_id]
 
 
 async def test_an_owner_who_was_heard_of_while_the_claimant_waited_keeps_its_run(

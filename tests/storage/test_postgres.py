@@ -134,7 +134,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 def test_a_server_that_comes_back_is_waited_for(own_postgres: PostgresServer) -> None:
-    database = Database.open(Path(), own_postgres.url())
+    database = Database.open(Path(), own_postgres.url(own_postgres.create()))
     count = text("SELECT 41 + 1")
     database.transact_now(
         lambda connection: connection.execute(text("CREATE TABLE workers (id text, expires_at int)"))

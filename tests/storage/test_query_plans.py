@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event, insert
 from stored_runs import HOUR_US, age_key, chain, create, finish, new_key, opening, store_of
 
 from app.agent.events import RunStarted
-from app.runs.models import Claim, IdempotencyKey, Job, NewRun
+from app.errors import QuotaExceededError
+from app.runs.models import Bound, Claim, IdempotencyKey, Job, NewRun
 from app.runs.ports import Unit
 from app.runs.usage import ModelUse, Used
 from app.storage.database import Database
@@ -27,8 +28,8 @@ Statement = tuple[str, Any]
 WHOLE_INDEXES = {"runs_to_prune"}
 """Indexes that may be walked from an end: they hold what is looked for, in order, and there is a limit."""
 
-SMALL = {"workers", "anon_1"}
-"""What may be read as a whole: a row for each process, and the sizes of one page of events."""
+SMALL = {"workers", "anon_1", "some_unfinished"}
+"""What may be read as a whole: a row for each process, the sizes of a page of events, what a limit has picked."""
 
 
 @contextmanager
@@ -40,10 +41,10 @@ def recorded(database: Database) -> Iterator[list[Statement]]:
         if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
             found.append((statement, parameters[0] if many else parameters))
 
-    for engine in {database.read_engine, database.write_engine}:
+    for engine in {database.read_engine, database.write_engine, database.tenant_engine} - {None}:
         event.listen(engine, "before_cursor_execute", note)
     yield found
-    for engine in {database.read_engine, database.write_engine}:
+    for engine in {database.read_engine, database.write_engine, database.tenant_engine} - {None}:
         event.remove(engine, "before_cursor_execute", note)
 
 
@@ -66,6 +67,7 @@ def fill(connection: Connection) -> None:
                 "created_at": number,
                 "finished_at": number if is_over else None,
                 "deadline_at": number + 4_000_000_000_000_000 if number % 5 == 0 else None,
+                "submitted_by": f"key:ann\nkey:{number % 100}" if number % 9 == 0 else "key:bob",
             }
         )
     connection.execute(insert(runs), rows)
@@ -113,6 +115,10 @@ async def use_everything(database: Database) -> None:
     for _ in range(2):
         await store.create(NewRun(with_key), opening(with_key), IdempotencyKey("k", b"print"), None)
     await store.create(NewRun(new_key()), [], IdempotencyKey("k", b"print"), None)
+    bounds = (Bound("key", "key:1", 2000), Bound("parent", "key:ann", 2000))
+    await store.create(NewRun(new_key(), subjects=("key:1", "key:ann"), bounds=bounds), [], None, None)
+    with pytest.raises(QuotaExceededError):
+        await create(store, subjects=("key:ann",), bounds=(Bound("key", "key:ann", 5), Bound("tenant", "", 900)))
     await store.beat("me", 60)
     await store.beat("me", 60)
     claim = await store.claim(key, "me", statuses=("queued",), tenant_limit=100_000)

@@ -135,16 +135,16 @@ async def test_listeners_make_themselves_known_again_when_a_connection_was_lost(
         listener = Listener(api, key)
         driving = asyncio.ensure_future(worker.execute(key))
         await until(lambda: model.asked and key in relay)
-        model.say("before")
-        await until(lambda: listener.text == "before")
+        model.say("first")
+        await until(lambda: listener.text == "first")
         cut = text(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity "
             "WHERE query = 'LISTEN \"llm_agent_core_live\"' ORDER BY backend_start LIMIT 1) AS the_api"
         )
         relay._listeners.clear()
         api.database.read_now(lambda connection: connection.execute(cut).all())
-        model.say(" and after")
-        await until(lambda: listener.text == "before and after")
+        model.say(" and second")
+        await until(lambda: listener.text == "first and second")
         model.say(None)
         await asyncio.gather(driving, listener.task)
 

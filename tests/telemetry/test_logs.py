@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 import app.telemetry.logs as logs
-from app.runs.models import FinishedRun
+from app.agent.events import RunStarted
+from app.redaction import Redactor
+from app.runs.models import FinishedRun, RunKey
 from app.telemetry.logs import LineWriter, Log, console_line, json_line
+from app.telemetry.place import RunPlace
+from app.tools.call import ToolCallContext, in_call
 
 
 class Stream(io.StringIO):
@@ -60,9 +64,28 @@ def test_production_logs_are_one_json_object_a_line() -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_text_in_a_message_cannot_forge_a_line(stream: Stream, as_json: bool) -> None:
-    Log("INFO", as_json=as_json, stream=stream).emit(record("evil\r\nINFO forged", goal="a\nb"))
+@pytest.mark.parametrize(
+    "end", ["\r\n", "\n", "\v", "\f", "\x1c", "\x1e", "\x85", "\u2028", "\u2029", "\x1b[2J\x1b[H", "\u202e"]
+)
+def test_text_in_a_message_cannot_forge_a_line(stream: Stream, as_json: bool, end: str) -> None:
+    log = Log("INFO", as_json=as_json, stream=stream)
+    log.emit(record(f"evil{end}INFO forged", goal=f"a{end}b"))
     assert len(stream.lines) == 1
+    assert end.strip("[2JH") not in stream.getvalue().removesuffix("\n")
+    if as_json:
+        assert json.loads(stream.getvalue())["message"] == f"evil{end}INFO forged"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_text_in_an_exception_cannot_either(stream: Stream, as_json: bool) -> None:
+    made = record("it broke", logging.ERROR)
+    try:
+        raise ValueError("inside\n08:00:00 INFO    forged\u2028\x1b[2J")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    Log("INFO", as_json=as_json, stream=stream).emit(made)
+    assert [line for line in stream.lines if not line.startswith("    ")] == stream.lines[:1]
+    assert "\x1b" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -176,6 +199,17 @@ def test_a_wrong_log_call_does_not_fail_what_it_tells_of(stream: Stream, monkeyp
     assert stream.lines == []
 
 
+def test_where_a_log_call_is_wrong_is_told_and_not_what_it_was_to_tell(
+    stream: Stream, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = record("%d")
+    broken.args = ("canary",)
+    Log("INFO", as_json=True, stream=stream).emit(broken)
+    (told,) = [json.loads(line) for line in stream.lines]
+    assert (told["message"], told["line"], told["error"]) == ("a log call is wrong", 1, "TypeError")
+    assert "canary" not in stream.getvalue() + "".join(capfd.readouterr())
+
+
 def test_a_stream_that_is_gone_does_not_either() -> None:
     gone = io.StringIO()
     gone.close()
@@ -197,3 +231,69 @@ def test_lines_of_a_loop_that_has_closed_are_written_by_the_next(
     monkeypatch.setattr(logs, "FLUSH_AFTER_S", 0)
     asyncio.run(write("second"))
     assert stream.lines == ["first", "second"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_is_logged(stream: Stream, as_json: bool) -> None:
+    log = Log("INFO", as_json=as_json, stream=stream, redactor=Redactor(['canary-"secret"']))
+    made = record(
+        'use canary-"secret" now', logging.ERROR, **{"pass-word": "hidden-1"}, deep={"Api-Key": ["hidden-2"]}
+    )
+    try:
+        raise ValueError('canary-"secret" and Bearer hidden-3')
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    log.emit(made)
+    told = stream.getvalue()
+    assert told.count("[redacted]") >= 5
+    assert "hidden-" not in told
+    assert "canary-" not in told.replace("raise ValueError('canary-", "")  # the source is no secret
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_line_says_which_run_and_step_it_comes_from(stream: Stream, as_json: bool) -> None:
+    log, run_place = Log("INFO", as_json=as_json, stream=stream), RunPlace()
+    key = RunKey("acme", "run-1")
+    log.emit(record("before"))
+    run_place.began(key, RunStarted("go", None, ()))
+    log.emit(record("in the run"))
+    with in_call(ToolCallContext("run-1", 3, 1, "acme")):
+        log.emit(record("in the step"))
+    run_place.left(key)
+    log.emit(record("after"))
+    shown = [line.replace('":', "=").replace('"', "") for line in stream.lines]
+    assert ["run_id=run-1" in line for line in shown] == [False, True, True, False], shown
+    assert ["tenant=acme" in line for line in shown] == [False, True, True, False]
+    assert ["step=3" in line for line in shown] == [False, False, True, False]
+
+
+def test_the_line_of_a_finished_run_says_whose_it_was() -> None:
+    code = (
+        "from app.telemetry.logs import Log; from app.telemetry.place import RunPlace\n"
+        "from app.runs.models import FinishedRun, RunKey\n"
+        "log = Log('INFO', as_json=True); log.install(); RunPlace().began(RunKey('acme', 'run-1'), None)\n"
+        "log.run_finished(FinishedRun('run-1', 'success', 'four', []), 0.001)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stderr)["tenant"] == "acme"
+
+
+def test_what_a_logger_of_structlog_says_looks_like_everything_else(stream: Stream) -> None:
+    import structlog
+
+    log = Log("INFO", as_json=True, stream=stream)
+    logger = logging.getLogger("test.structlog")
+    logger.addHandler(log)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    wrapped = structlog.wrap_logger(
+        logger,
+        processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    with structlog.contextvars.bound_contextvars(desk="north"):
+        wrapped.info("hello", number=7, cookie="hidden")
+    logger.removeHandler(log)
+    told = json.loads(stream.getvalue())
+    assert (told["message"], told["number"], told["cookie"], told["desk"]) == ("hello", 7, "[redacted]", "north")
+    assert told["logger"] == "test.structlog"

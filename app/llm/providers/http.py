@@ -8,6 +8,7 @@ from typing import Final
 import httpx2
 from pydantic_ai.models import create_async_httpx2_client
 
+from ..trace_context import current_traceparent
 from .access import Access, Timeouts
 
 USER_AGENT: Final = "llm-agent-core"
@@ -50,6 +51,9 @@ def open_http(timeouts: Timeouts, access: Access) -> httpx2.AsyncClient:
             elif header not in kept:
                 del request.headers[header]
         request.headers["User-Agent"] = USER_AGENT
+        traceparent = current_traceparent()
+        if traceparent is not None:
+            request.headers["traceparent"] = traceparent
 
     async def note(response: httpx2.Response) -> None:
         _opened.get([]).append(response)
