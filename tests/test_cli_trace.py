@@ -252,9 +252,12 @@ def test_a_finding_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["verify", "nothing"], "There is no run 'nothing'."),
-        (["show", "nothing"], "There is no run 'nothing'."),
-        (["export", "nothing", "--output", "x.json"], "There is no run 'nothing'."),
+        (["verify", "nothing"], "There is no run 'nothing' of tenant default (--tenant)."),
+        (["show", "nothing"], "There is no run 'nothing' of tenant default (--tenant)."),
+        (
+            ["export", "nothing", "--output", "x.json"],
+            "There is no run 'nothing' of tenant default (--tenant).",
+        ),
         (["verify", "nothing.json"], "There is no file nothing.json."),
         (["verify", "bad.json"], "bad.json is no bundle: at character 0, '{' is expected."),
         (["show", "bad.json"], "bad.json is no bundle: at character 0, '{' is expected."),

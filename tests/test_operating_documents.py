@@ -120,7 +120,9 @@ def test_how_long_run_task_waits_is_as_stated() -> None:
 
 NUMBERS = {10.0: "ten"}
 
-SERVER = CONNECTIONS + MORE_CONNECTIONS + 1  # the news of other processes
+SERVER = (
+    CONNECTIONS + MORE_CONNECTIONS + CONNECTIONS + 1
+)  # the other pool's idle ones, and the news of other processes
 WORKER = consumer.CONNECTIONS + 1 + 2 + 1  # the news of jobs, the reconcile pass, and a look whether it is there
 
 

@@ -274,7 +274,9 @@ def test_the_table_of_problems_is_the_one_in_the_program() -> None:
     known -= {(errors.InvalidBundleError.code, 422)}  # the command line's alone
     known |= {(errors.StorageUnavailableError.code, int(status_of(errors.StorageUnavailableError)))}
     known |= {(name, status) for status, name in HTTP_CODES.items()}
-    known |= {(name, PROBLEMS[name][0]) for name in ("invalid_request", "internal_error", "not_ready")}
+    known |= {
+        (name, PROBLEMS[name][0]) for name in ("invalid_request", "internal_error", "not_ready", "unknown_host")
+    }
     known |= {(errors.IdentityProviderError.code, int(status_of(errors.IdentityProviderError)))}
     assert sorted(shown) == sorted(known)
     assert [status for _, status in shown] == sorted(status for _, status in shown)

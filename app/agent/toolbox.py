@@ -24,6 +24,7 @@ from ..errors import (
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json, unshared
 from ..llm.interface import ToolSpec
 from ..permissions import Permissions
+from ..redaction import MASK
 from ..timelimit import TimeLimitError, being_cancelled, within
 from ..tools.base import PreparedTool, Transaction
 
@@ -74,6 +75,9 @@ class Toolbox:
             ToolDeniedError: whoever asked for the run may not make this call.
         """
         tool = self.get(name)
+        if MASK in arguments.values():
+            masked = [argument for argument, value in arguments.items() if value == MASK]
+            raise ToolInputError(f"{', '.join(masked)[:200]}: a secret, and masked; tools get theirs elsewhere.")
         try:
             tool.check_input(arguments)
         except ValidationError as error:

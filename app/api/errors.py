@@ -150,8 +150,10 @@ def _headers_of(error: AgentCoreError) -> dict[str, str] | None:
     if isinstance(error, errors.UnauthenticatedError):
         return {"WWW-Authenticate": 'Bearer realm="llm-agent-core"'}
     if isinstance(error, errors.PermissionDeniedError):
-        scope = f', scope="{error.scope}"' if error.scope else ""
-        return {"WWW-Authenticate": f'Bearer realm="llm-agent-core", error="insufficient_scope"{scope}'}
+        if error.scope is None:
+            return {"WWW-Authenticate": 'Bearer realm="llm-agent-core"'}
+        scope = f'error="insufficient_scope", scope="{error.scope}"'
+        return {"WWW-Authenticate": f'Bearer realm="llm-agent-core", {scope}'}
     if isinstance(error, errors.IdentityProviderError):
         return {"Retry-After": str(RETRY_AFTER_S)}
     if isinstance(error, errors.RateLimitedError | errors.QuotaExceededError):

@@ -65,7 +65,9 @@ class KeyRequest(BaseModel):
         description="What people know it by; without control characters."
     )
     scopes: list[str] = Field(
-        max_length=MAX_SCOPES, description="What it may do: * for everything, or such as runs:read, tools:math."
+        min_length=1,
+        max_length=MAX_SCOPES,
+        description="What it may do: * for everything, or such as runs:read, tools:math.",
     )
     rules: list[str] = Field(
         [],

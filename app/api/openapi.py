@@ -37,6 +37,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
         400,
         "The Idempotency-Key is repeated, or not 1 to 255 visible ASCII characters.",
     ),
+    "unknown_host": (400, "ALLOWED_HOSTS does not have the name by which the service was asked."),
     "unauthenticated": (401, "There is no API key or token, or none that holds."),
     "permission_denied": (403, "A scope is missing."),
     "not_found": (404, "There is nothing at this address."),

@@ -13,6 +13,7 @@ import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from ..errors import CallerError, StorageError
 from ..runs.feed import Page
 from ..runs.live import Delta, Heard
 from ..runs.models import FINISHED, Run, RunStatus, StoredEvent
@@ -127,9 +128,9 @@ class EventStream(Response):
                 task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         for outcome in outcomes:
-            if isinstance(
-                outcome, Exception
-            ):  # the answer is under way and can be no other: the client asks again
+            if isinstance(outcome, CallerError):  # as when a token has run out
+                log.info("a stream of events was ended: %s", outcome)
+            elif isinstance(outcome, Exception):  # its answer can be no other by now: the client asks again
                 log.warning("a stream of events was broken off", exc_info=outcome)
         if gone.cancelled():
             with suppress(TimeoutError):  # a client that takes nothing does not keep a server from stopping
@@ -154,7 +155,8 @@ class EventStream(Response):
     async def _heartbeats(self, send: Send) -> None:
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            await self._recheck()
+            with suppress(StorageError):  # who it is cannot be told now, and was told before
+                await self._recheck()
             if not self._sending:
                 await send(_part(HEARTBEAT))
 

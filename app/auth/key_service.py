@@ -250,9 +250,10 @@ class KeyService:
         return await self._find(key_id, None)
 
     async def _find(self, key_id: str, principal: Principal | None) -> KeptKey:
+        key_id = keys.id_in(key_id) or key_id  # who has a whole key at hand means its id
         kept = await self._store.find(key_id) if keys.is_id(key_id) else None
         if kept is None or (principal is not None and not _sees(principal, kept)):
-            raise KeyNotFoundError(f"There is no key {key_id[:80]!r}; ids are the 16 digits after lac_.")
+            raise KeyNotFoundError(f"There is no key {key_id[:16]!r}; ids are the 16 digits after lac_.")
         return kept
 
 

@@ -36,21 +36,25 @@ def _forgotten(settings: Settings) -> Iterator[str]:
         )
 
 
-def warnings_of(settings: Settings, host: str) -> Iterator[str]:
+def warnings_of(settings: Settings) -> Iterator[str]:
+    """Yield what the operator of any process should know, and may have meant."""
+    if settings.environment is not Environment.PRODUCTION:
+        return
+    if settings.llm_model == MOCK.prefix:
+        yield "LLM_MODEL=mock: the offline planner answers, not a language model, and does only what it knows"
+    if settings.authentication == "off":
+        yield "AUTHENTICATION=off: whoever can reach the service may do everything"
+
+
+def warnings_of_address(settings: Settings, host: str) -> Iterator[str]:
     """Yield what the operator of a service that listens on `host` should know, and may have meant."""
     if not _is_loopback(host) and not settings.tls_terminated:
         yield (
             f"listening on {host} without TLS: keys and runs go over the network as they are, unless something in "
             "front speaks TLS (then say so: TLS_TERMINATED=true)"
         )
-    if settings.environment is not Environment.PRODUCTION:
-        if not _is_loopback(host) and settings.authentication == "auto":
-            yield f"listening on {host}, and whoever shows no key may do everything (AUTHENTICATION=required)"
-        return
-    if settings.llm_model == MOCK.prefix:
-        yield "LLM_MODEL=mock: the offline planner answers, not a language model, and does only what it knows"
-    if settings.authentication == "off":
-        yield "AUTHENTICATION=off: whoever can reach the service may do everything"
+    if not _is_loopback(host) and settings.authentication == "auto" and not needs_credentials(settings):
+        yield f"listening on {host}, and whoever shows no key may do everything (AUTHENTICATION=required)"
 
 
 def needs_credentials(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ from .access import Access
 from .database import declare_database
 from .models import Models
 from .process import GRACE_S, Process
-from .production import refuse_the_forgotten
+from .production import refuse_the_forgotten, warnings_of
 from .queue import queue_of
 from .quotas import RunQuotas
 from .readiness import Readiness
@@ -50,6 +51,8 @@ from .secrets import known_secrets
 if TYPE_CHECKING:
     from ..storage.database import Database
     from ..telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 NEWS_POLL_S = 1.0
 """How often a run that somebody waits for is looked at, in case the news of it got lost between processes."""
@@ -72,6 +75,7 @@ class Services:
         self.redactor = Redactor(known_secrets(settings))
         self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION, redactor=self.redactor)
         self.tracing = open_tracing(os.environ)
+        self._warnings = list(warnings_of(settings))
         self.stopping = asyncio.Event()
         # at most 63 characters, since it is also the name of its sessions in Postgres
         owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -145,6 +149,12 @@ class Services:
             SetupError, StorageError: the database cannot be had; nothing is left open.
         """
         await self._process.start()
+
+    def warn(self) -> None:
+        """Log, once, what the operator should know and may have meant."""
+        for warning in self._warnings:
+            log.warning("%s", warning)
+        self._warnings.clear()
 
     @property
     def died(self) -> asyncio.Event:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from ..errors import RunNotFoundError
 from ..runs.models import Run, RunKey, StoredEvent
 from ..runs.ports import RunStore
-from ..runs.trace import not_found, pruned
+from ..runs.trace import pruned
 
 PAGE = 500
 
@@ -36,7 +37,7 @@ async def find(store: RunStore, key: RunKey) -> Run:
     """
     run = await store.get(key)
     if run is None:
-        raise not_found(key.run_id)
+        raise RunNotFoundError(f"There is no run {key.run_id[:80]!r} of tenant {key.tenant[:80]} (--tenant).")
     return run
 
 

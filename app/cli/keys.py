@@ -10,13 +10,16 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .terminal import one_line, printable, say, stamp, whole_number
+from .terminal import complain, one_line, printable, say, stamp, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..auth.key_service import IssuedKey, KeyService
     from ..auth.keys import ApiKey
     from ..auth.principal import Limits
     from ..jsonvalue import JsonObject
+    from ..permissions import Permissions
     from .terminal import Commands
 
 MOST = 999_999_999
@@ -85,7 +88,10 @@ def _add_create(actions: Commands) -> None:
 
 
 def _scopes(text: str) -> list[str]:
-    return [part for part in re.split(r"[\s,]+", text) if part]
+    scopes = [part for part in re.split(r"[\s,]+", text) if part]
+    if not scopes:
+        raise argparse.ArgumentTypeError("it is empty, and a key without a scope can do nothing")
+    return scopes
 
 
 def _duration(text: str) -> timedelta:
@@ -108,10 +114,34 @@ def _create(options: argparse.Namespace) -> int:
     from ..bootstrap.keys import open_keys
     from ..config import Settings
 
-    with open_keys(Settings()) as keys:
+    settings = Settings()
+    with open_keys(settings) as keys:
         issued = asyncio.run(_issue(keys, options))
+    if not settings.tool_modules:  # whose tools are not known here
+        for warning in _slips(issued.key.permissions):
+            complain(warning)
     _show_once(issued, as_json=options.json)
     return 0
+
+
+def _slips(permissions: Permissions) -> Iterator[str]:
+    """Yield what in the permissions is about no tool that there is, or no argument that it takes."""
+    from ..permissions import ALL_TOOLS
+    from ..tools.builtin import default_tools
+
+    tools = default_tools().snapshot()
+    named = [scope.removeprefix("tools:") for scope in permissions.scopes if scope.startswith("tools:")]
+    for name in dict.fromkeys((*named, *(rule.tool for rule in permissions.rules))):
+        if name not in tools and name != ALL_TOOLS.removeprefix("tools:"):
+            yield f"warning: there is no tool {name!r} here; there are {', '.join(tools)}"
+    for rule in permissions.rules:
+        if rule.tool in tools and rule.argument not in _arguments_of(tools[rule.tool].input_schema):
+            yield f"warning: {rule.tool} takes no argument {rule.argument!r}, so that {rule} allows no call of it"
+
+
+def _arguments_of(schema: JsonObject) -> list[str]:
+    properties = schema.get("properties")
+    return list(properties) if isinstance(properties, dict) else []
 
 
 async def _issue(keys: KeyService, options: argparse.Namespace) -> IssuedKey:
@@ -124,7 +154,7 @@ async def _issue(keys: KeyService, options: argparse.Namespace) -> IssuedKey:
     limits, expires_at = _limits(options), options.expires
     if options.parent is None:
         permissions = Permissions.of(_usual_scopes() if options.scopes is None else options.scopes, rules)
-        tenant = options.tenant or DEFAULT_TENANT
+        tenant = DEFAULT_TENANT if options.tenant is None else options.tenant
         return await keys.create(options.name, permissions, tenant=tenant, limits=limits, expires_at=expires_at)
     kept = await keys.get(options.parent)
     parent = kept.key

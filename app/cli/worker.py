@@ -7,8 +7,10 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from time import time
 from typing import TYPE_CHECKING, Final
 
+from .. import __version__
 from .terminal import whole_number
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ async def _work(settings: Settings) -> bool:
     reasons = [loop.create_task(reason.wait()) for reason in (told_to_end, services.died)]
     await services.start()
     try:
-        print("llm-agent-core worker: waiting for runs. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
+        print(_greeting(settings), file=sys.stderr, flush=True)  # noqa: T201
+        services.warn()
         with tuned():
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -67,6 +70,16 @@ async def _work(settings: Settings) -> bool:
             reason.cancel()
         await services.stop(GRACE_S)
     return services.died.is_set()
+
+
+def _greeting(settings: Settings) -> str:
+    """Return the first line of the log, in the form that the others will have."""
+    from ..config import Environment
+    from ..telemetry.lines import json_line
+
+    if settings.environment is Environment.PRODUCTION:
+        return json_line(time(), "INFO", __name__, "waiting for runs", {"version": __version__})
+    return "llm-agent-core worker: waiting for runs. Ctrl-C stops it."
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

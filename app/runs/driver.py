@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -81,11 +82,10 @@ class Driver:
         """
         journal = self._journal(new)
         journal.subjects = opening.subjects
-        if self._observers is not None:
-            self._observers.began(new.key, opening)
-        state = AgentState()
-        state.apply(journal.append(opening))
-        return await self._drive(self._held_run(journal, state, new.deadline_s))
+        with self._watched(new.key, opening):
+            state = AgentState()
+            state.apply(journal.append(opening))
+            return await self._drive(self._held_run(journal, state, new.deadline_s))
 
     async def resume(self, claim: Claim) -> Ended:
         """Carry a claimed run on from where it stands.
@@ -100,9 +100,20 @@ class Driver:
         if claim.claims > MAX_CLAIMS:
             return await self._give_up(claim)
         held = await self.take(claim)
-        if self._observers is not None:
-            self._observers.began(claim.key, held.state.opening)
-        return await self._drive(held)
+        with self._watched(claim.key, held.state.opening):
+            return await self._drive(held)
+
+    @contextmanager
+    def _watched(self, key: RunKey, opening: RunStarted) -> Iterator[None]:
+        """Let the observers know that a run is driven, and that it no longer is, however that ends."""
+        if self._observers is None:
+            yield
+            return
+        self._observers.began(key, opening)
+        try:
+            yield
+        finally:
+            self._observers.left(key)
 
     async def take(self, claim: Claim) -> HeldRun:
         """Return a claimed run as it stands, for whoever has a say in it; raises what `folded` does."""
@@ -194,13 +205,6 @@ class Driver:
 
     async def _drive(self, held: HeldRun) -> Ended:
         """Carry a run on until it ends, waits, or is to stop, and record where it has stopped."""
-        try:
-            return await self._driven(held)
-        finally:
-            if self._observers is not None:
-                self._observers.left(held.journal.key)
-
-    async def _driven(self, held: HeldRun) -> Ended:
         key = held.journal.key
         self.held[key] = held
         self._voices.begin(key, held.voice)

@@ -153,35 +153,36 @@ class Database:
         if self.tenant_engine is not None:
             self.tenant_engine.dispose()
 
-    async def read(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
+    async def read(
+        self, fn: Callable[[Connection], T], tenant: str | None = None, *, patience_s: float | None = None
+    ) -> T:
         """Call `fn` with a connection to read from, on a thread, and return what it does.
 
         It may be called again after a failure. On SQLite all that it reads is of one moment, on Postgres what one
         statement does; and there it sees only rows of `tenant`, whatever it asks for, or with None all rows.
 
         Raises:
-            StorageUnavailableError: the database could not be reached for PATIENCE_S.
+            StorageUnavailableError: the database could not be reached for PATIENCE_S, or `patience_s`.
         """
         if self.writer is not None and self.read_engine is self.write_engine:
             return await self.writer.transact(fn)  # one connection for everything, and the writer has it
-        return await self._on_a_thread(self.read_now, fn, tenant)
+        return await self._on_a_thread(partial(self.read_now, fn, tenant, patience_s=patience_s))
 
-    async def _on_a_thread(
-        self,
-        call: Callable[[Callable[[Connection], T], str | None], T],
-        fn: Callable[[Connection], T],
-        tenant: str | None,
-    ) -> T:
+    async def _on_a_thread(self, call: Callable[[], T]) -> T:
         if self._closing.is_set():
             raise StorageUnavailableError("The database is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, fn, tenant)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def read_now(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
+    def read_now(
+        self, fn: Callable[[Connection], T], tenant: str | None = None, *, patience_s: float | None = None
+    ) -> T:
         """Do what `read` does, on this thread."""
         engine = self._tenant_reading
         if tenant is None or engine is None:
-            return self._patiently(lambda: _read(self.read_engine, fn), retry_unknown=True)
-        return self._patiently(lambda: _read(engine, fn, tenant), retry_unknown=True)
+            attempt = partial(_read, self.read_engine, fn)
+        else:
+            attempt = partial(_read, engine, fn, tenant)
+        return self._patiently(attempt, retry_unknown=True, patience_s=patience_s)
 
     async def transact(self, fn: Callable[[Connection], T], tenant: str | None = None) -> T:
         """Call `fn` in a transaction of its own, on a thread; return what it does once that is durable.
@@ -197,7 +198,7 @@ class Database:
         """
         if self.writer is not None:
             return await self.writer.transact(fn)
-        return await self._on_a_thread(self.transact_now, fn, tenant)
+        return await self._on_a_thread(partial(self.transact_now, fn, tenant))
 
     def transact_now(self, fn: Callable[[Connection], T], tenant: str | None = None, *, once: bool = False) -> T:
         """Do what `transact` does, on this thread.
@@ -209,10 +210,10 @@ class Database:
             return self._patiently(lambda: _write(self.write_engine, fn), retry_unknown=not once)
         return self._patiently(lambda: _write(engine, fn, tenant), retry_unknown=not once)
 
-    def _patiently(self, attempt: Callable[[], T], *, retry_unknown: bool) -> T:
+    def _patiently(self, attempt: Callable[[], T], *, retry_unknown: bool, patience_s: float | None = None) -> T:
         if self._closing.is_set():
             raise StorageUnavailableError("The database is closed.")
-        give_up_at = monotonic() + self._patience_s
+        give_up_at = monotonic() + (self._patience_s if patience_s is None else patience_s)
         pause = FIRST_PAUSE_S
         while True:
             try:

@@ -40,6 +40,10 @@ OTHER_PEPPER: Final = (
     "(or the file pepper of the data directory) as those that made them, or revoke all keys and make new ones."
 )
 
+PATIENCE_S: Final = 1.0
+"""How long a key is looked up while the database is away. That is the first thing of every request, and who waits
+must not take the threads of those who can be helped."""
+
 Keys = api_keys.c
 
 
@@ -50,17 +54,21 @@ class SqlKeyStore:
         self._database = database
 
     async def proof(self, key_id: str) -> Proof:
-        row = await self._database.read(lambda connection: connection.execute(_PROOF, {"id": key_id}).one())
+        row = await self._database.read(
+            lambda connection: connection.execute(_PROOF, {"id": key_id}).one(), patience_s=PATIENCE_S
+        )
         return Proof(row.digest, row.former_digest, from_us(row.former_until))
 
     async def find(self, key_id: str) -> KeptKey | None:
-        return await self._database.read(lambda connection: _find(connection, key_id))
+        return await self._database.read(lambda connection: _find(connection, key_id), patience_s=PATIENCE_S)
 
     async def newest(self, tenant: str | None, limit: int) -> list[ApiKey]:
         statement = select(api_keys).order_by(Keys.revoked_at.is_not(None), Keys.created_at.desc(), Keys.id.desc())
         if tenant is not None:
             statement = statement.where(Keys.tenant == tenant)
-        rows = await self._database.read(lambda connection: connection.execute(statement.limit(limit)).all())
+        rows = await self._database.read(
+            lambda connection: connection.execute(statement.limit(limit)).all(), tenant
+        )
         return [_key(row) for row in rows]
 
     async def add(self, new: NewKey, most: int) -> ApiKey | None:
@@ -77,7 +85,7 @@ class SqlKeyStore:
         )
 
     async def revoke(self, tenant: str, key_id: str) -> ApiKey | None:
-        return await self._database.transact(lambda connection: _revoke(connection, tenant, key_id))
+        return await self._database.transact(lambda connection: _revoke(connection, tenant, key_id), tenant)
 
     async def has_keys_of(self, fingerprint: bytes | None) -> bool | None:
         """Say whether the keys that hold were made with this pepper; None if there are none."""

@@ -8,6 +8,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..redaction import Redactor
 from ..runs.capping import PLAIN_REDACTOR
 
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
@@ -20,8 +21,9 @@ UNTRACED: Final = ("/api/v1/health", "/metrics")
 class TracedRequests:
     """ASGI middleware that makes a span of each request; it belongs around all the others."""
 
-    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+    def __init__(self, app: ASGIApp, tracer: Tracer, redactor: Redactor = PLAIN_REDACTOR) -> None:
         self._app = app
+        self._redactor = redactor
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +36,7 @@ class TracedRequests:
             method if method != "_OTHER" else "HTTP",
             propagate.extract(sent),
             SpanKind.SERVER,
-            _of_request(scope, sent, method),
+            _of_request(scope, sent, method, self._redactor),
         )
 
         async def send_on(message: Message) -> None:
@@ -53,18 +55,18 @@ class TracedRequests:
                 _name(span, scope, method)
 
 
-def _of_request(scope: Scope, sent: dict[str, str], method: str) -> dict[str, Any]:
+def _of_request(scope: Scope, sent: dict[str, str], method: str, redactor: Redactor) -> dict[str, Any]:
     # without the query: that is where some put what is secret
     found: dict[str, Any] = {
         "http.request.method": method,
-        "url.path": PLAIN_REDACTOR.text(scope["path"]),
+        "url.path": redactor.text(scope["path"]),
         "url.scheme": scope.get("scheme", "http"),
         "network.protocol.version": scope.get("http_version", "1.1"),
     }
     if method == "_OTHER":
         found["http.request.method_original"] = scope["method"][:64]
     if "user-agent" in sent:
-        found["user_agent.original"] = PLAIN_REDACTOR.text(sent["user-agent"])[:256]
+        found["user_agent.original"] = redactor.text(sent["user-agent"])[:256]
     if scope.get("server"):
         found["server.address"], found["server.port"] = scope["server"][0], scope["server"][1] or 0
     return found

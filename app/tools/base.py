@@ -51,6 +51,9 @@ class Tool(Protocol):
     effect commits together with the step. `required_scopes(input)` returns the scopes that such a call takes of
     whoever asked for the run, besides `tools:NAME`.
 
+    What a model says under the name of a secret (`password`, `token`, `api_key`, ...) is masked before anything
+    else is done with it: a tool has its secrets from its own configuration, and never as an argument.
+
     `run` may be sync or async, takes a dict that satisfies `input_schema` and returns a JSON-able dict. To refuse
     a call it raises `ToolRejected`, which promises that nothing happened; anything else it raises is recorded
     as a failed step of unknown effect.

@@ -240,13 +240,13 @@ def test_no_secret_is_logged(stream: Stream, as_json: bool) -> None:
         'use canary-"secret" now', logging.ERROR, **{"pass-word": "hidden-1"}, deep={"Api-Key": ["hidden-2"]}
     )
     try:
-        raise ValueError('canary-"secret" and Bearer hidden-3')
+        raise ValueError('canary-"secret" and Bearer hidden3456789abcdef')
     except ValueError:
         made.exc_info = sys.exc_info()
     log.emit(made)
     told = stream.getvalue()
     assert told.count("[redacted]") >= 5
-    assert "hidden-" not in told
+    assert "hidden" not in told
     assert "canary-" not in told.replace("raise ValueError('canary-", "")  # the source is no secret
 
 

@@ -77,4 +77,4 @@ def test_a_long_repetition_takes_no_longer_than_its_length(opening: str, part: s
     goal = opening + part * ((MAX_CHARACTERS - len(opening)) // len(part))
     begin = perf_counter()
     compile_goal(goal)
-    assert perf_counter() - begin < 0.4  # a tenth of that on an idle machine; what was quadratic took longer
+    assert perf_counter() - begin < 2  # a fiftieth of that on an idle machine; what was quadratic took longer
