@@ -21,6 +21,9 @@ ORIGIN = re.compile(r"https?://[^/\s]+")
 """What a browser sends as Origin (RFC 6454): scheme and host, no path."""
 
 
+HOST = re.compile(r"(\*\.)?[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
+"""What the Host header names (RFC 9110 section 7.2), without its port; or all that is below a name."""
+
 _SAFE_URL = re.compile(r"https://[^\s@/]+(/\S*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/\S*)?", re.ASCII)
 
 _REDIS_URL = re.compile(r"rediss?://\S+", re.ASCII)
@@ -235,6 +238,8 @@ class Settings(BaseSettings):
             raise ConfigurationError(problems) from None
         except UnicodeDecodeError:
             raise ConfigurationError(".env: it is not UTF-8 text") from None
+        except OSError as error:
+            raise ConfigurationError(f".env: it cannot be read: {error.strerror or error}") from None
 
     @field_validator(
         "cors_origins",
@@ -276,6 +281,14 @@ class Settings(BaseSettings):
                     f"{origin[:100]!r} is no origin; it looks like https://desk.example, without a path"
                 )
         return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not HOST.fullmatch(host):
+                raise ValueError(f"{host[:100]!r} is no name; one looks like agents.example, without a port")
+        return hosts
 
     @field_validator("llm_model")
     @classmethod

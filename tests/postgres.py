@@ -113,11 +113,8 @@ class PostgresServer:
         return self._bin
 
     def url(self, database: str = "postgres") -> str:
-        """Return the URL of a database for whom it belongs to: nobody special, so that row-level security holds.
-
-        Whoever connects with it and says nothing of tenants sees the rows of all.
-        """
-        return f"postgresql://{OWNER}@/{database}?host={self.directory}&options=-c%20agent_core.tenant%3D*"
+        """Return the URL of a database for its owner, who is nobody special: row-level security holds."""
+        return f"postgresql://{OWNER}@/{database}?host={self.directory}"
 
     def admin_url(self, database: str = "postgres") -> str:
         """Return its URL for the superuser."""
@@ -189,6 +186,11 @@ class PostgresServer:
                 log = (self.directory / "log").read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"Postgres did not start: {error}\n{log}") from error
             return
+
+
+def for_all_tenants(url: str) -> str:
+    """Return the URL for a test that looks at the tables itself: it sees the rows of all tenants."""
+    return f"{url}&options=-c%20agent_core.tenant%3D*"
 
 
 def empty(url: str) -> None:

@@ -263,3 +263,19 @@ def test_where_requests_are_counted_is_kept_secret() -> None:
     with pytest.raises(ConfigurationError, match=r"^RATE_LIMIT_STORAGE: it is memory, or") as caught:
         Settings(rate_limit_storage="http://:s3cret@cache.example")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["http://agents.example", "agents.example:8000", "a b", "*agents.example", "*.*"])
+def test_a_host_that_no_request_could_name_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^ALLOWED_HOSTS: "):
+        Settings(_env_file=None, allowed_hosts=(host,))
+
+
+def test_hosts_are_names_names_below_a_name_and_addresses() -> None:
+    hosts = ("agents.example", "*.agents.example", "10.0.0.1", "[::1]", "*")
+    assert Settings(_env_file=None, allowed_hosts=hosts).allowed_hosts == hosts
+
+
+def test_metrics_have_another_port_or_none() -> None:
+    with pytest.raises(ConfigurationError, match="METRICS_PORT"):
+        Settings(_env_file=None, port=8000, metrics_port=8000)

@@ -109,3 +109,10 @@ async def test_a_process_with_another_pepper_refuses_to_start(database: Database
     assert not (tmp_path / "nothing").exists()
     await KeyService(store, others).revoke(made.key.id)
     await check_pepper(others, store)
+
+
+def test_a_directory_in_its_place_is_one_clear_line(tmp_path: Path) -> None:
+    """What Docker makes of a file to be mounted that is not there."""
+    (tmp_path / "pepper").mkdir()
+    with pytest.raises(ConfigurationError, match="it is no file"):
+        Peppers(Settings(_env_file=None, data_dir=tmp_path)).pepper()

@@ -18,6 +18,7 @@ from durable_runs import House, until
 from fakes import FakeTool, ScriptedModel, answer, call
 from hypothesis import given
 from hypothesis import strategies as st
+from postgres import for_all_tenants
 from starlette.testclient import TestClient
 from streaming import Listener, Speaker, agent_of
 
@@ -321,7 +322,7 @@ def test_secrets_that_come_in_are_found_nowhere_in_postgres(
     with serving(monkeypatch, data_dir=tmp_path, database_url=postgres_url) as client:
         answers = talk(client)
     assert [found(text) for text in answers] == [[]] * len(answers)
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(for_all_tenants(postgres_url)) as connection:
         tables = connection.execute(
             "SELECT quote_ident(table_schema) || '.' || quote_ident(table_name) FROM information_schema.tables "
             "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'"

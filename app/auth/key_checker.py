@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from hmac import compare_digest
 from time import time
@@ -11,6 +12,8 @@ from .credentials import REFUSED
 from .keys import NO_PROOF, PepperSource, id_in, principal_of
 from .ports import KeyStore
 from .principal import Principal
+
+log = logging.getLogger(__name__)
 
 
 class KeyChecker:
@@ -51,4 +54,9 @@ class KeyChecker:
                     return principal_of(kept)
                 if proof.former_until is not None and now < proof.former_until.timestamp():
                     return principal_of(kept, proof.former_until)
+            log.debug(
+                "the key %s was refused: it, or one that it descends from, is revoked or has expired", key_id
+            )
+        else:
+            log.debug("the key %s was refused: there is none, or its secret is another", key_id)
         raise UnauthenticatedError(REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from time import time
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ from .principal import Principal, parse_tenant
 
 if TYPE_CHECKING:
     from jwt import PyJWK, PyJWS
+
+log = logging.getLogger(__name__)
 
 TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 """What a token may say it is: not one of those kinds that are there for other ends (RFC 8725 section 3.11)."""
@@ -46,6 +49,10 @@ class TokenRules(Struct, frozen=True):
     scopes_claim: str = "scope"
     max_lifetime_s: float = 86_400
     leeway_s: float = 30
+
+
+class _RefusedError(ValueError):
+    """A token is refused, for a reason that holds nothing of it."""
 
 
 class _Header(Struct, frozen=True):
@@ -92,24 +99,27 @@ class TokenChecker:
             header = self._header(credential)
             key = await self._keys.find(header.kid, header.alg)
             if key is None:
-                raise ValueError("nobody knows its key")
+                raise _RefusedError("nobody knows its key")
             return self._principal(self._verified(credential, key))
-        except (ValueError, RecursionError, InvalidPermissionsError):
+        except (ValueError, RecursionError, InvalidPermissionsError) as error:
+            # for who sets it up, and of our own words alone: what others say may hold a part of the token
+            reason = str(error) if isinstance(error, _RefusedError) else "it is ill-formed"
+            log.debug("a token was refused: %s", reason)
             # not `from`: what was wrong with it is nobody's business, and a token must not get into a traceback
             raise UnauthenticatedError(REFUSED) from None
 
     def _header(self, token: str) -> _Header:
         """Return the header of what may be a token; a ValueError says that it is none that we take."""
         if len(token) > MAX_CHARS or token.count(".") != 2:
-            raise ValueError("it is no signed token")
+            raise _RefusedError("it is no signed token")
         raw = _parse_object(_decode_base64url(token.partition(".")[0]))
         if "crit" in raw:  # RFC 7515 section 4.1.11: there is no extension that we understand
-            raise ValueError("it is not to be understood")
+            raise _RefusedError("it is not to be understood")
         header = msgspec.convert(raw, _Header)
         if header.alg not in self._rules.algorithms:
-            raise ValueError("it is not signed as it should be")
+            raise _RefusedError("it is not signed as it should be")
         if header.typ is not None and header.typ.lower() not in TYPES:
-            raise ValueError("it is there for another end")
+            raise _RefusedError("it is there for another end")
         return header
 
     def _verified(self, token: str, key: PyJWK) -> dict[str, object]:
@@ -118,25 +128,26 @@ class TokenChecker:
         try:
             payload = self._jws.decode(token, key, algorithms=self._rules.algorithms)
         except PyJWTError as error:
-            raise ValueError("its signature does not hold") from error
+            raise _RefusedError("its signature does not hold") from error
         return _parse_object(payload)
 
     def _principal(self, payload: dict[str, object]) -> Principal:
         claims = msgspec.convert(payload, _Claims)
         rules, now = self._rules, self._clock()
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-        holds = (
-            claims.iss == rules.issuer
-            and rules.audience in audiences
-            and now < claims.exp + rules.leeway_s
-            and claims.iat <= now + rules.leeway_s
-            and (claims.nbf is None or claims.nbf <= now + rules.leeway_s)
-            and 0 < claims.exp - claims.iat <= rules.max_lifetime_s
-            and 0 < len(claims.sub) <= MAX_SUBJECT_CHARS
-            and claims.sub.isprintable()
-        )
-        if not holds:
-            raise ValueError("it is not for us, not for now or for nobody")
+        demanded = {
+            "its iss is not OIDC_ISSUER": claims.iss == rules.issuer,
+            "its aud is not OIDC_AUDIENCE": rules.audience in audiences,
+            "it has expired": now < claims.exp + rules.leeway_s,
+            "it was issued in the future": claims.iat <= now + rules.leeway_s,
+            "it is not valid yet": claims.nbf is None or claims.nbf <= now + rules.leeway_s,
+            "it lives longer than OIDC_MAX_LIFETIME_S": 0 < claims.exp - claims.iat <= rules.max_lifetime_s,
+            "its sub is empty, too long or unprintable": 0 < len(claims.sub) <= MAX_SUBJECT_CHARS
+            and claims.sub.isprintable(),
+        }
+        for reason, holds in demanded.items():
+            if not holds:
+                raise _RefusedError(reason)
         scopes = [scope for scope in _texts(payload.get(rules.scopes_claim)) if is_scope(scope)]
         return Principal(f"token:{claims.sub}", self._tenant(payload), Permissions.of(scopes), None, claims.exp)
 
@@ -145,7 +156,7 @@ class TokenChecker:
             return DEFAULT_TENANT
         tenant = payload.get(self._rules.tenant_claim)
         if not isinstance(tenant, str):
-            raise ValueError("it says no tenant")
+            raise _RefusedError("it has no text in the claim OIDC_TENANT_CLAIM")
         return parse_tenant(tenant)
 
 
@@ -175,14 +186,14 @@ def _parse_object(text: bytes) -> dict[str, object]:
     """Read JSON that all read alike: no member stands there twice (RFC 7515 section 4), no NaN, no Infinity."""
     value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     if not isinstance(value, dict):
-        raise ValueError("it is no object")
+        raise _RefusedError("it is no object")
     return value
 
 
 def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(members)
     if len(found) < len(members):
-        raise ValueError("a member stands there twice")
+        raise _RefusedError("a member stands there twice")
     return found
 
 

@@ -66,8 +66,11 @@ def _read(path: Path) -> Pepper | None:
         return None
     except OSError as error:
         raise _unusable(path, error) from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ConfigurationError(f"{path}: it is no file, so that no pepper can be in it.")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
         if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
             raise ConfigurationError(
                 f"{path}: others than its owner may read or change it, so it is no secret; run: chmod 600 {path}"

@@ -98,8 +98,8 @@ async def _until_told_to_stop(
         services.announce_stop(REQUESTS_S + GRACE_S)
         server.should_exit = True
 
+    services.log.install()
     await services.start()
-    services.log.install()  # not sooner: the greeting is its first line
     watching = asyncio.create_task(end_with_its_parts())
     try:
         await services.access.check()

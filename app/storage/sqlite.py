@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -136,6 +138,9 @@ def check_file(engine: Engine, path: Path, *, readonly: bool) -> None:
     """
     if readonly and not path.exists():
         raise ConfigurationError(f"There is no database at {path}; the server makes one when it starts.")
+    if not readonly:
+        with suppress(OSError):  # what is wrong is said below
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # and what SQLite puts beside it is as private
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()

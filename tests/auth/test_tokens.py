@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import warnings
 from typing import Any
@@ -225,7 +226,9 @@ HOSTILE: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_token_is_refused_and_not_told_why(name: str) -> None:
+async def test_a_hostile_token_is_refused_and_not_told_why(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sets the provider up is, in a line of the log that holds nothing of the token."""
+    caplog.set_level(logging.DEBUG, "app.auth.tokens")
     provider = Provider()
     checker = provider.checker()
     assert (await checker.check(token())).name == "token:ann"
@@ -234,12 +237,32 @@ async def test_a_hostile_token_is_refused_and_not_told_why(name: str) -> None:
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert provider.asked == 1, "nothing in a token makes us ask at once again"
+    [said] = [record.getMessage() for record in caplog.records if record.name == "app.auth.tokens"]
+    assert said.startswith("a token was refused: ")
+    assert not any(part in said for part in HOSTILE[name].split(".") if len(part) > 3)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_nor_does_it_get_through_the_front_door(name: str) -> None:
     with pytest.raises(UnauthenticatedError):
         await Authenticator(NoKeys(), Provider().checker()).authenticate(HOSTILE[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"iss": "https://other.example"}, "its iss is not OIDC_ISSUER"),
+        ({"aud": "others"}, "its aud is not OIDC_AUDIENCE"),
+        ({"exp": 1}, "it has expired"),
+    ],
+)
+async def test_who_sets_the_provider_up_can_read_why_a_token_is_refused(
+    changes: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "app.auth.tokens")
+    with pytest.raises(UnauthenticatedError):
+        await Provider().checker().check(token(**changes))
+    assert caplog.messages == [f"a token was refused: {reason}"]
 
 
 async def test_a_token_says_who_asks_until_when_and_with_which_scopes() -> None:

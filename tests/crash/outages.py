@@ -23,7 +23,7 @@ from crash.scenarios import call, goal, note
 from crash.settling import settle
 from crash.stage import Stage, eventually, stage
 from crash.systems import Ground
-from postgres import PostgresServer
+from postgres import PostgresServer, for_all_tenants
 from pydantic import SecretStr
 
 from app.bootstrap import open_runs
@@ -221,7 +221,7 @@ def many_runs(ground: Ground) -> str:
     started = monotonic()
     workers = [_worker(environment) for _ in range(WORKERS)]
     try:
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(for_all_tenants(url), autocommit=True) as connection:
 
             def ended() -> int:
                 row = connection.execute("SELECT count(*) FROM runs WHERE finished_at IS NOT NULL").fetchone()

@@ -13,7 +13,7 @@ import psycopg
 from crash.checks import Contents, contents
 from crash.ledger import LedgerProcess
 from crash.processes import TestProcess, Zygote
-from postgres import PostgresServer
+from postgres import PostgresServer, for_all_tenants
 
 from app.storage.database import FILE_NAME, Database
 from app.storage.schema import upgrade
@@ -119,7 +119,7 @@ class PostgresSystem(System):
         self.environment["DATABASE_URL"] = self.url
 
     def contents(self) -> Contents:
-        with psycopg.connect(self.url) as connection:
+        with psycopg.connect(for_all_tenants(self.url)) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             return contents(lambda query: connection.execute(query.encode()).fetchall())
 

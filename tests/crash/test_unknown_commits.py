@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from crash.checks import contents
 from crash.proxy import Cut, CuttingProxy
-from postgres import PostgresServer
+from postgres import PostgresServer, for_all_tenants
 from pydantic import SecretStr
 
 from app.agent.events import ModelRequested, RunStarted
@@ -95,7 +95,7 @@ async def test_many_runs_in_one_commit_are_all_told_the_truth(
 
 def _in_order(url: str, count: int) -> None:
     """Hold the journal to one chain a run, and the notes to one for each step that added one."""
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(for_all_tenants(url)) as connection:
         kept = contents(lambda query: connection.execute(query.encode()).fetchall())
     assert len(kept.runs) == count
     for run in kept.runs.values():

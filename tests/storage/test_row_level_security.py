@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from postgres import PostgresServer
+from postgres import PostgresServer, for_all_tenants
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import ProgrammingError
 from stored_runs import create, new_key, store_of
@@ -81,9 +81,9 @@ async def test_a_session_that_names_no_tenant_sees_nothing(
     postgres: PostgresServer, postgres_database: Database, postgres_url: str
 ) -> None:
     await create(store_of(postgres_database))
-    with psycopg.connect(postgres_url.partition("&options")[0]) as connection:
-        assert connection.execute("SELECT id FROM runs").fetchall() == []
     with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT id FROM runs").fetchall() == []
+    with psycopg.connect(for_all_tenants(postgres_url)) as connection:
         assert len(connection.execute("SELECT id FROM runs").fetchall()) == 1
 
 

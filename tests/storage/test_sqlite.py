@@ -21,6 +21,7 @@ from app.errors import ConfigurationError, StorageUnavailableError
 from app.storage import apsw_dbapi
 from app.storage import sqlite as sqlite_module
 from app.storage.database import FILE_NAME, Database
+from app.storage.schema import upgrade
 from app.storage.tables import workers
 
 
@@ -195,6 +196,7 @@ import os, sys
 from pathlib import Path
 from sqlalchemy import insert
 from app.storage.database import Database
+from app.storage.schema import upgrade
 from app.storage.tables import workers
 database = Database.open(Path(sys.argv[1]))
 database.transact_now(lambda connection: connection.execute(insert(workers).values(id="theirs", expires_at=0)))
@@ -226,3 +228,13 @@ def test_a_reader_works_beside_a_server_and_after_it_was_killed(data_dir: Path) 
     after = Database.open(data_dir, readonly=True)
     assert names(after) == ["theirs"]
     after.close()
+
+
+def test_the_file_is_its_owners_alone_whatever_the_directory_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    database = Database.open(tmp_path)
+    upgrade(database)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    database.close()
+    assert {name for name in modes if name.startswith("agent-core.db")} >= {"agent-core.db", "agent-core.db-wal"}
+    assert set(modes.values()) == {0o600}
