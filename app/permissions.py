@@ -36,6 +36,10 @@ FIXED_SCOPES: Final = (
 _SCOPE: Final = re.compile(r"tools:[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _RULE: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63}):([^=\s]{1,100})=(\S.{0,499})", re.DOTALL)
 
+SCOPE_PATTERN: Final = f"^({'|'.join(map(re.escape, FIXED_SCOPES))}|{_SCOPE.pattern})$"
+RULE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,63}:[^=\s\u0000]{1,100}=[^\s\u0000][^\u0000]{0,499}$"
+"""What scopes and rules look like, for who reads a schema."""
+
 MAX_SCOPES: Final = 200
 MAX_RULES: Final = 100
 

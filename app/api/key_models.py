@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 from ..auth.grants import MOST, RATE_PATTERN
 from ..auth.keys import NAME_CHARS, NAME_PATTERN
 from ..auth.principal import UNLIMITED, Limits
-from ..permissions import MAX_RULES, MAX_SCOPES, ArgumentRule
+from ..permissions import MAX_RULES, MAX_SCOPES, RULE_PATTERN, SCOPE_PATTERN, ArgumentRule
 from .models import integral
 from .run_models import EXAMPLE_TIME, Moment
 
@@ -67,11 +67,13 @@ class KeyRequest(BaseModel):
     scopes: list[str] = Field(
         min_length=1,
         max_length=MAX_SCOPES,
+        json_schema_extra={"items": {"type": "string", "pattern": SCOPE_PATTERN}},
         description="What it may do: * for everything, or such as runs:read, tools:math.",
     )
     rules: list[str] = Field(
         [],
         max_length=MAX_RULES,
+        json_schema_extra={"items": {"type": "string", "pattern": RULE_PATTERN}},
         description="What a tool may be called with, as governance_note:proposal_id=PROP-2025-*.",
     )
     limits: LimitsModel | None = Field(None, description="Null: those of who asks.")

@@ -24,14 +24,15 @@ _KINDS: Final = tuple(field.removesuffix("_tokens") for field in Usage.__struct_
 class Asked:
     """A run: since when this process has it, and which model is being asked, has answered or has failed.
 
-    `began` is None if the process does not drive it, and only resolves or ends it; `asked_at` while no model is
-    being asked. `failed_model` is the one that failed last, until another call is made.
+    `began` is None if the process does not drive it, and only resolves or ends it; `asked_at` while no model
+    is being asked that takes its time. `failed_model` is the one that failed last, until another call is made.
     """
 
-    __slots__ = ("asked_at", "began", "failed_model", "model")
+    __slots__ = ("asked_at", "began", "failed_model", "is_asking", "model")
 
     def __init__(self, began: float | None) -> None:
         self.began = began
+        self.is_asking = False
         self.asked_at: float | None = None
         self.model: str | None = None
         self.failed_model: str | None = None
@@ -51,7 +52,7 @@ class ModelMetrics:
         )
         self._seconds = Histogram(
             "agent_core_model_call_duration_seconds",
-            "Seconds that calls of models took.",
+            "Seconds that calls of models took; those of the offline planner are not timed.",
             ("model",),
             buckets=BUCKETS,
             registry=registry,
@@ -78,7 +79,9 @@ class ModelMetrics:
 
     def requested(self, run: Asked, event: ModelRequested) -> None:
         """Take note that a model is asked."""
-        run.asked_at, run.model = self._clock(), event.model
+        run.is_asking, run.model = True, event.model
+        if event.model is not None:  # one without a name computes here and costs nothing: nobody waits for it
+            run.asked_at = self._clock()
         if run.failed_model is not None:
             if run.failed_model != event.model:
                 self._failovers.labels(self._name(run.failed_model), self._name(event.model)).inc()
@@ -108,6 +111,7 @@ class ModelMetrics:
     def _ended(self, run: Asked, name: str, outcome: str) -> None:
         count, observe = self._of_call(name, outcome)
         count()
+        run.is_asking = False
         if run.asked_at is not None:  # a resumed run may tell of a call that another process made
             observe(self._clock() - run.asked_at)
             run.asked_at = None

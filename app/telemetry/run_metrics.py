@@ -132,7 +132,7 @@ class RunMetrics:
         count()
         if run.began is not None:
             observe(self._clock() - run.began)
-            if run.asked_at is not None:
+            if run.is_asking:
                 self._models.broken_off(run, event.reason)
         if event.reason in BUDGETS:
             self.refused(event.reason)
