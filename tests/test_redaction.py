@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import process_time
 from typing import Any
 from urllib.parse import quote
 
@@ -208,6 +209,16 @@ def test_no_text_takes_long(hostile: str) -> None:
     redactor.text(text)
     redactor.settled(text[:4096])
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("row", ["a", "1", "a1", "aaaaaaaaaaa-", "A/", "%20", "+"])
+@pytest.mark.parametrize("scheme", ["bearer ", "basic ", "Authorization: Bearer "])
+def test_nor_does_one_long_credential(scheme: str, row: str) -> None:
+    text = scheme + row * (400_000 // len(row))
+    began = process_time()
+    Redactor().text(text)
+    RedactedStream(Redactor()).take(text)
+    assert process_time() - began < 1  # a fiftieth of that, as a rule; what is quadratic takes many minutes
 
 
 def test_secrets_are_not_shown_by_the_one_who_knows_them() -> None:
