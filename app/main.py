@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # until our own routes, which are asked for more often, stand before its pages
         redirect_slashes=False,  # a redirect would be built from whatever Host the client claims
         strict_content_type=False,  # api.strict judges content types
-        # FastAPI's own telemetry looks for sinks in the environment on every request; there are none yet
+        # FastAPI's own telemetry looks for sinks in the environment on every request; ours is around it
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings

@@ -37,9 +37,8 @@ class Needs:
 
     def __init__(self, scope: str | None) -> None:
         self.scope = scope
-        self.is_counted = (
-            scope != METRICS_READ
-        )  # what watches a service must not be the first thing that it refuses
+        # who watches a service must not be the first that it refuses
+        self.is_counted = scope != METRICS_READ
 
     async def __call__(self, request: Request) -> Principal:
         return principal_of(request)
@@ -165,9 +164,14 @@ class Guard:
             raise PermissionDeniedError("Pages of that origin need a key here, or a place in CORS_ORIGINS.")
 
 
+def host_name(host: str) -> str:
+    """Return what a Host header names, without the port (RFC 9110 section 7.2)."""
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
+
+
 def _is_near(host: str) -> bool:
     """Say whether a Host is none that somebody elsewhere could have given an address of this network."""
-    name = host.rpartition(":")[0] if re.search(r":[0-9]*\Z", host) and not host.endswith("]") else host
+    name = host_name(host)
     return "." not in name or name.endswith(".localhost") or _IPV4.fullmatch(name) is not None or name[:1] == "["
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import problem
+from .guard import host_name
 
 UNKNOWN_HOST: Final = "unknown_host"
 
@@ -39,6 +40,5 @@ class KnownHosts:
 def _host_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"host":
-            host: str = value.decode("latin-1").lower()
-            return host if host.endswith("]") else host.rpartition(":")[0] or host
+            return host_name(value.decode("latin-1").lower())
     return ""

@@ -34,7 +34,7 @@ class Checker(Protocol):
 
         Raises:
             UnauthenticatedError: it does not hold.
-            StorageError, UnauthenticatedError: what is needed to know cannot be had.
+            StorageError, IdentityProviderError: what is needed to know cannot be had.
         """
         ...
 
@@ -65,7 +65,7 @@ class Authenticator:
 
         Raises:
             UnauthenticatedError: nobody we know.
-            StorageError: the keys cannot be looked up.
+            StorageError, IdentityProviderError: it cannot be told.
         """
         if len(credential) > MAX_CHARS or not credential.isascii():
             raise UnauthenticatedError(REFUSED)

@@ -22,7 +22,7 @@ FLUSH_AFTER_S = 0.05
 
 
 TALKATIVE = ("httpx2", "httpcore2", "openai", "anthropic", "google_genai", "alembic")
-"""Loggers of what speaks to models: they tell of each call, and with DEBUG of what was sent and received."""
+"""Loggers that say much: what speaks to models, with DEBUG all that was sent and received; and migrations."""
 
 
 class LineWriter:
