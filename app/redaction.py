@@ -151,6 +151,10 @@ class Redactor:
         return at
 
 
+PLAIN_REDACTOR: Final = Redactor()
+"""Knows what secrets look like, and none of this installation's."""
+
+
 class RedactedStream:
     """A text that comes in pieces, of which only that is handed on which cannot be a part of a secret any more.
 

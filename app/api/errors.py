@@ -15,8 +15,7 @@ from starlette.routing import Match
 
 from .. import errors
 from ..errors import AgentCoreError
-from ..redaction import Redactor
-from ..runs.capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 from .models import PATTERN_MEANINGS
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..redaction import Redactor
-from ..runs.capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 from .guard import PRINCIPAL
 from .sse import MEDIA_TYPE
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from ..errors import InvalidPermissionsError
 from ..jsonvalue import BLANK
 from ..permissions import Permissions
-from ..redaction import Redactor
+from ..redaction import PLAIN_REDACTOR
 from .credentials import KEY_PREFIX
 from .principal import Account, Limits, Principal
 
@@ -26,8 +26,6 @@ _NAME: Final = re.compile(NAME_PATTERN)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _WRITTEN: Final = re.compile(KEY_PREFIX + r"([0-9a-f]{16})_[0-9a-f]{64}", re.ASCII)
-
-_REDACTOR: Final = Redactor()
 
 _FINGERPRINT_OF: Final = b"llm-agent-core: fingerprint of a pepper"
 
@@ -177,6 +175,6 @@ def parse_name(text: str) -> str:
         raise InvalidPermissionsError(
             f"The name of a key has 1 to {NAME_CHARS} characters, not only blanks and no control characters."
         )
-    if _REDACTOR.text(text) != text:
+    if PLAIN_REDACTOR.text(text) != text:
         raise InvalidPermissionsError("The name of a key holds what looks like a secret, and many may read it.")
     return text

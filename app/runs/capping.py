@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..agent.events import Event, ModelDecided, ModelRejected, RunFinished, RunStarted, Step, ToolCompleted
 from ..jsonvalue import JsonObject
-from ..redaction import Redactor
+from ..redaction import PLAIN_REDACTOR, Redactor
 from .codec import store
 from .models import StoredEvent
 from .redacting import may_hold_secrets, redacted
@@ -24,10 +24,6 @@ ROOM_BYTES: Final = 96 * 1024
 planner and the edge hold those below 160 KiB."""
 
 HEAD_CHARS: Final = 2_000
-
-
-PLAIN_REDACTOR: Final = Redactor()
-"""Knows what secrets look like, and none of this installation's."""
 
 
 def seal(

@@ -17,9 +17,8 @@ from ..agent.endings import Limits, out_of_time
 from ..agent.events import RunFinished, RunStarted
 from ..agent.state import AgentState
 from ..errors import UnreadableRunError
-from ..redaction import Redactor
+from ..redaction import PLAIN_REDACTOR, Redactor
 from ..tools.call import reporting_to
-from .capping import PLAIN_REDACTOR
 from .folding import folded
 from .held import Ended, HeldRun, OnFinished, Stop
 from .journal import DurableJournal

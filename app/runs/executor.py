@@ -14,8 +14,7 @@ import msgspec
 from ..agent.core import Agent, utc_now
 from ..agent.events import RunStarted
 from ..errors import FencedError, StorageUnavailableError
-from ..redaction import Redactor
-from .capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 from .driver import Driver
 from .held import Ended, OnFinished
 from .models import Claim, Job, NewRun, RunKey

@@ -18,8 +18,8 @@ from ..agent.events import (
 )
 from ..errors import StepError
 from ..jsonvalue import JsonObject
-from ..redaction import Redactor
-from .capping import PLAIN_REDACTOR, seal
+from ..redaction import PLAIN_REDACTOR, Redactor
+from .capping import seal
 from .chain import GENESIS
 from .models import Claim, NewRun, RunKey, RunStatus, StoredEvent
 from .ports import Effect, Unit, UnitWriter

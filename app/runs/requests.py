@@ -13,8 +13,7 @@ from ..agent.events import RunStarted
 from ..auth.principal import ANONYMOUS, Principal
 from ..errors import InvalidBudgetError, InvalidRunError
 from ..jsonvalue import JsonObject, NotJsonError, TooLargeError, copy_json
-from ..redaction import Redactor
-from .capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 from .models import MAX_PRIORITY, MIN_PRIORITY, NewRun, RunKey, RunRequest
 from .usage import to_nano
 

@@ -8,9 +8,8 @@ from contextlib import suppress
 from threading import Lock
 
 from ..agent.state import AgentState
-from ..redaction import RedactedStream, Redactor
+from ..redaction import PLAIN_REDACTOR, RedactedStream, Redactor
 from ..tools.call import ToolCallContext
-from .capping import PLAIN_REDACTOR
 from .journal import DurableJournal
 from .live import NOWHERE, Live, Progress, sound
 from .models import RunKey

@@ -11,8 +11,7 @@ from threading import Lock
 from time import time
 from typing import TextIO
 
-from ..redaction import Redactor
-from ..runs.capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 from ..runs.models import FinishedRun
 from .lines import console_line, formatter, json_line
 from .place import run_place

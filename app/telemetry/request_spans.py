@@ -8,8 +8,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..redaction import Redactor
-from ..runs.capping import PLAIN_REDACTOR
+from ..redaction import PLAIN_REDACTOR, Redactor
 
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 """Every other is `_OTHER`, so that nobody can make up names of spans."""
