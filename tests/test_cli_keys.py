@@ -345,3 +345,56 @@ def test_a_running_server_takes_a_key_at_once_and_drops_it_soon(
     while status_of(server, key) == 200:
         assert monotonic() < give_up_at
     assert status_of(server, key) == 401
+
+
+@pytest.mark.parametrize("scopes", ["", " ", ","])
+def test_an_empty_list_of_scopes_is_no_key(scopes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an unset variable of a shell becomes, which must not come to mean the usual scopes."""
+    with pytest.raises(SystemExit) as ended:
+        main(["keys", "create", "--name", "ci", "--scopes", scopes])
+    assert ended.value.code == 2
+    assert "--scopes" in Said(capsys).err
+
+
+def test_an_empty_tenant_is_not_the_default_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", "--name", "ci", "--tenant", ""]) == 2
+    said = Said(capsys)
+    assert "names no tenant" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warning"),
+    [
+        (("--rule", "maths:expression=2*"), "there is no tool 'maths' here"),
+        (("--scopes", "tools:maths"), "there is no tool 'maths' here"),
+        (("--rule", "math:expr=2*"), "math takes no argument 'expr'"),
+    ],
+)
+def test_a_slip_in_a_name_is_remarked(
+    arguments: tuple[str, ...], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", "--name", "ci", *arguments]) == 0
+    said = Said(capsys)
+    assert warning in said.err
+    assert KEY.fullmatch(said.out.strip())
+
+
+def test_names_that_there_are_are_not_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    rule = "governance_note:proposal_id=PROP-2025-*"
+    assert main(["keys", "create", "--name", "ci", "--scopes", "tools:*,tools:math", "--rule", rule]) == 0
+    assert "warning" not in Said(capsys).err
+
+
+def test_who_has_a_whole_key_at_hand_can_revoke_it_and_never_sees_its_secret(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = create(capsys)
+    assert main(["keys", "revoke", key]) == 0
+    said = Said(capsys)
+    unknown = f"lac_{'0' * 16}_{key[-64:]}"
+    assert main(["keys", "revoke", unknown]) == 2
+    after = Said(capsys)
+    for told in (said.out, said.err, after.out, after.err):
+        assert key[-64:-48] not in told
+    assert id_of(key) in said.out
