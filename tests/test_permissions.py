@@ -135,3 +135,14 @@ async def test_a_tool_that_cannot_say_what_a_call_takes_is_not_called(sqlite_dat
     errors = await carried_out(sqlite_database, model, tools, who)
     assert [error.partition(":")[0] for error in errors] == ["permission_denied"] * 3
     assert reached == []
+
+
+@pytest.mark.parametrize("effect", ["read", "unsafe"])
+async def test_a_call_whose_secret_was_masked_is_not_made(sqlite_database: Database, effect: str) -> None:
+    """What a model says under such a name is masked before anything else: a tool would act on the mask."""
+    tools, reached = made(login={"effect": effect})
+    model = ScriptedModel(call("login", user="ann", password="hunter2hunter2"), answer())  # noqa: S106
+    who = Principal("key:any", permissions=Permissions.of(["runs:write", "tools:*"]))
+    [error] = await carried_out(sqlite_database, model, tools, who)
+    assert error == "invalid_input: password: a secret, and masked; tools get theirs elsewhere."
+    assert reached == []
