@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import pytest
 from durable_runs import House, of
 from fakes import FakeTool, ScriptedModel, answer, call, calls
+from growth import MOST, growth
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,9 +66,8 @@ def test_only_a_star_is_special_in_a_pattern(pattern: str, text: str) -> None:
 
 def test_no_pattern_takes_long() -> None:
     rule = ArgumentRule.parse("probe:id=" + "*a" * 249 + "b")
-    began = perf_counter()
+    assert growth(lambda text: rule.is_kept_by({"id": text}), "a" * 100_000) < MOST
     assert not rule.is_kept_by({"id": "a" * 100_000})
-    assert perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(

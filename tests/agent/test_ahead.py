@@ -275,8 +275,8 @@ async def test_the_end_of_the_runs_time_breaks_all_of_them_off() -> None:
 async def test_time_outs_run_side_by_side_too() -> None:
     stuck = Stuck(answers=frozenset({3}))
     started = monotonic()
-    result = await Agent(turn(8), [FakeTool(stuck.run, effect="read", timeout_s=0.2)]).arun("go")
-    assert monotonic() - started < 0.8
+    result = await Agent(turn(8), [FakeTool(stuck.run, effect="read", timeout_s=0.5)]).arun("go")
+    assert monotonic() - started < 2.5  # 3.5 one after the other
     assert [(step.error or "fine").partition(":")[0] for step in result.trace] == [
         *["timeout"] * 2,
         "fine",

@@ -1,8 +1,7 @@
 """The default model: decisions read from the messages, honest endings, nothing kept between calls."""
 
-import time
-
 import pytest
+from growth import MOST, growth
 
 from app.agent.core import Agent
 from app.llm.interface import (
@@ -211,12 +210,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-@pytest.mark.parametrize("length", [10_000, 100_000])
-def test_no_text_takes_long(piece: str, length: int) -> None:
-    goal = (piece * length)[:length]
-    started = time.process_time()
-    after(goal)
-    assert time.process_time() - started < 0.25  # 0.05 on an idle machine; quadratic work takes seconds
+def test_no_text_takes_long(piece: str) -> None:
+    assert growth(after, (piece * 10_000)[:10_000]) < MOST
 
 
 class Wrapper:
