@@ -32,10 +32,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     """Set the process up for serving; the log stays when it ends, for what is said last."""
     services: Services = app.state.services
     services.log.install()
-    await services.start()
+    await services.start_serving()
     try:
         services.warn()
-        await services.access.open()
+        await services.access.offer_first_key()
         asyncio.get_running_loop().set_debug(app.state.settings.debug)
         with tuned():
             yield

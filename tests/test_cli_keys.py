@@ -232,6 +232,15 @@ def test_keys_are_listed_by_tenant(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].endswith("tools:* [math:expression=\\x1b[31m*]")
 
 
+def test_a_list_says_what_limits_a_key_has_and_what_it_falls_with(capsys: pytest.CaptureFixture[str]) -> None:
+    parent = create(capsys, "--rate-limit", "6/minute", "--max-runs", "1", "--steps-per-day", "2")
+    create(capsys, "--parent", id_of(parent), "--scopes", "tools:math", "--tokens-per-day", "9")
+    assert main(["keys", "list"]) == 0
+    child, root = sorted(Said(capsys).out.splitlines(), key=lambda line: parent[4:20] == line[:16])
+    assert root.endswith("tools:*  6/minute  1 runs  2 steps/day")
+    assert child.endswith(f"tokens/day  from {id_of(parent)}")
+
+
 def test_an_unknown_key_is_said_to_be_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     create(capsys)
     for action in ("revoke", "rotate"):
@@ -277,6 +286,18 @@ def test_nothing_is_upgraded_beside_a_server(served: Database, capsys: pytest.Ca
         lambda connection: connection.exec_driver_sql("SELECT * FROM alembic_version").scalar_one()
     )
     assert found == "0003" != HEAD_REVISION
+
+
+def test_a_server_with_another_pepper_says_why_it_does_not_start_and_nothing_after_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    create(capsys)
+    monkeypatch.setenv("KEY_PEPPER", "0123456789abcdef0123456789abcdef")
+    with caplog.at_level("INFO"):
+        assert main(["serve", "--port", "0"]) == 2
+    (said,) = Said(capsys).err.splitlines()
+    assert "another pepper" in said
+    assert not caplog.records
 
 
 def test_a_key_with_another_pepper_is_refused(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Sequence
 from math import ceil
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from ..errors import MissingExtraError, RateLimitedError
+from ..errors import RateLimitedError
+from .counters import Hit, MemoryCounter, Policy, RedisCounter, read_rate
 from .principal import UNLIMITED, Limits, Principal, ancestry
 
-if TYPE_CHECKING:
-    from limits import RateLimitItem
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +24,6 @@ PATIENCE_S: Final = 0.25
 
 RETRY_S: Final = 5.0
 """How long Redis is left alone after that."""
-
-MAX_CONNECTIONS: Final = 32
-FEW_SUBJECTS: Final = 1000
-"""So many are remembered whether or not they are of interest."""
 
 
 class Count(Struct, frozen=True):
@@ -66,19 +61,6 @@ class Standing(Struct, frozen=True):
         return min(self.counts, key=lambda count: count.remaining / count.requests)
 
 
-class _Policy(Struct, frozen=True):
-    name: str
-    item: RateLimitItem
-    requests: int
-    window_s: int
-    subject: tuple[str, ...]
-
-    @classmethod
-    def of(cls, name: str, rate: str, *subject: str) -> _Policy:
-        item = read_rate(rate)
-        return cls(name, item, item.amount, item.get_expiry(), subject)
-
-
 class RateLimiter:
     """Counts requests against the limits of whoever makes them, of their key's ancestors, and of their tenant.
 
@@ -97,8 +79,8 @@ class RateLimiter:
     def __init__(self, key: Limits = UNLIMITED, tenant: Limits = UNLIMITED, redis_url: str | None = None) -> None:
         self._key_rate = key.requests
         self._tenant_rate = tenant.requests
-        self._redis = None if redis_url is None else _RedisCounter(redis_url)
-        self._memory: _MemoryCounter | None = None
+        self._redis = None if redis_url is None else RedisCounter(redis_url)
+        self._memory: MemoryCounter | None = None
         self._try_at = 0.0
         self._is_out = False
         for rate in (self._key_rate, self._tenant_rate):
@@ -111,38 +93,49 @@ class RateLimiter:
         policies = []
         rate = self._rate(principal.limits)
         if rate is not None:
-            policies.append(_Policy.of("key", rate, "key", tenant, principal.name))
+            policies.append(Policy.of("key", rate, "key", tenant, principal.name))
         for number, ancestor in enumerate(principal.ancestors, 1):
             rate = self._rate(ancestor.limits)
             if rate is not None:
-                policies.append(_Policy.of(ancestry(number), rate, "key", tenant, ancestor.name))
+                policies.append(Policy.of(ancestry(number), rate, "key", tenant, ancestor.name))
         if self._tenant_rate is not None:
-            policies.append(_Policy.of("tenant", self._tenant_rate, "tenant", tenant))
+            policies.append(Policy.of("tenant", self._tenant_rate, "tenant", tenant))
         return _standing(policies, await self._count(policies)) if policies else None
 
     def _rate(self, own: Limits | None) -> str | None:
         return self._key_rate if own is None or own.requests is None else own.requests
+
+    async def check(self) -> None:
+        """Log it now if Redis is where the counts are to be kept, and does not answer."""
+        if self._redis is not None:
+            await self._of_redis(self._redis, self._redis.ping())
 
     async def aclose(self) -> None:
         """Let go of the connections."""
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _count(self, policies: Sequence[_Policy]) -> list[tuple[bool, int, float]]:
+    async def _count(self, policies: Sequence[Policy]) -> list[Hit]:
         if self._redis is not None and monotonic() >= self._try_at:
             if self._is_out:
                 self._try_at = monotonic() + RETRY_S  # one request finds out, and the others need not wait with it
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    counts = await self._redis.hit(policies)
-            except self._redis.failures as error:
-                self._note_outage(error)
-            else:
-                self._note_answer()
-                return counts
+            hits = await self._of_redis(self._redis, self._redis.hit(policies))
+            if hits is not None:
+                return hits
         if self._memory is None:
-            self._memory = _MemoryCounter()
+            self._memory = MemoryCounter()
         return self._memory.hit(policies)
+
+    async def _of_redis(self, redis: RedisCounter, answer: Awaitable[T]) -> T | None:
+        """Return what Redis answers, or None if it does not in time, and take note of either."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answered = await answer
+        except redis.failures as error:
+            self._note_outage(error)
+            return None
+        self._note_answer()
+        return answered
 
     def _note_outage(self, error: Exception) -> None:
         self._try_at = monotonic() + RETRY_S
@@ -161,132 +154,15 @@ class RateLimiter:
             log.warning("Redis answers: rate limits hold for all processes together again")
 
 
-class _Window:
-    """What was counted of a subject in the window of this number, and in the one before."""
-
-    __slots__ = ("current", "number", "previous", "until")
-
-    def __init__(self) -> None:
-        self.number = -1
-        self.current = self.previous = 0
-        self.until = 0.0
-
-    def move_to(self, number: int, window_s: int) -> None:
-        """Begin another window, and forget what is no longer of interest."""
-        self.previous = self.current if self.number == number - 1 else 0
-        self.current = 0
-        self.number = number
-        self.until = (number + 2) * window_s
-
-
-class _MemoryCounter:
-    """Counts in this process, as the sliding window counter of `limits` does and in a sixth of its time.
-
-    `limits` keeps time-outs by a thread that it starts a hundred times a second and that looks at every subject.
-    """
-
-    def __init__(self) -> None:
-        self.windows: dict[tuple[str, ...], _Window] = {}
-        self._look_at = FEW_SUBJECTS
-
-    def hit(self, policies: Sequence[_Policy]) -> list[tuple[bool, int, float]]:
-        """Count a request in each policy up to the first that refuses it.
-
-        Returns:
-            of each, whether it has room for it, how many are left, and when more are.
-        """
-        now, counts = time(), True
-        found = []
-        for policy in policies:
-            found.append(self._hit(policy, now, counts=counts))
-            counts = counts and found[-1][0]
-        return found
-
-    def _hit(self, policy: _Policy, now: float, *, counts: bool) -> tuple[bool, int, float]:
-        limit, window_s = policy.requests, policy.window_s
-        number, since = int(now // window_s), now % window_s
-        window = self.windows.get(policy.subject)
-        if window is None:
-            window = self._new(policy.subject, now)
-        if window.number != number:
-            window.move_to(number, window_s)
-        count = window.previous * (1 - since / window_s) + window.current
-        may = count + 1 <= limit
-        if may and counts:
-            window.current += 1
-            count += 1
-        return may, int(limit - count), now + _wait(window, limit, window_s, since, may=may)
-
-    def _new(self, subject: tuple[str, ...], now: float) -> _Window:
-        if len(self.windows) >= self._look_at:
-            self.windows = {name: window for name, window in self.windows.items() if window.until > now}
-            self._look_at = max(FEW_SUBJECTS, 2 * len(self.windows))
-        window = self.windows[subject] = _Window()
-        return window
-
-
-def _wait(window: _Window, limit: int, window_s: int, since: float, *, may: bool) -> float:
-    """Return in how many seconds there are more requests: one that may be made now, if none may be."""
-    rest = window_s - since
-    if may:
-        return min(rest, window_s / window.previous) if window.previous else rest
-    if window.current < limit:  # those before, which count less and less, are what is in the way
-        return max(0.0, rest - window_s * (limit - 1 - window.current) / window.previous)
-    return rest + max(0.0, window_s * (1 - (limit - 1) / window.current))
-
-
-class _RedisCounter:
-    """Counts in Redis, for all processes that do."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            from redis.asyncio import BlockingConnectionPool
-            from redis.exceptions import RedisError
-        except ImportError as error:
-            raise MissingExtraError(
-                "RATE_LIMIT_STORAGE needs packages of its own: uv sync --extra redis"
-            ) from error
-        from limits.aio.storage import RedisStorage
-        from limits.aio.strategies import SlidingWindowCounterRateLimiter
-
-        self.failures = (RedisError, OSError)  # a time-out is an OSError
-        self._pool = BlockingConnectionPool.from_url(url, max_connections=MAX_CONNECTIONS)
-        storage = RedisStorage(url, implementation="redispy", connection_pool=self._pool)  # type: ignore[arg-type]  # it does take one
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
-
-    async def hit(self, policies: Sequence[_Policy]) -> list[tuple[bool, int, float]]:
-        """Do what `_MemoryCounter.hit` does."""
-        have_room: list[bool] = []
-        for policy in policies:
-            ask = self._limiter.hit if all(have_room) else self._limiter.test
-            have_room.append(await ask(policy.item, *policy.subject))
-        return await asyncio.gather(*map(self._standing, policies, have_room))
-
-    async def _standing(self, policy: _Policy, has_room: bool) -> tuple[bool, int, float]:
-        stats = await self._limiter.get_window_stats(policy.item, *policy.subject)
-        return has_room, stats.remaining, stats.reset_time
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-
-@lru_cache(maxsize=1024)
-def read_rate(text: str) -> RateLimitItem:
-    """Read a rate such as 600/minute; a ValueError says that it is none."""
-    from limits import parse
-
-    return parse(text)
-
-
-def _standing(policies: Sequence[_Policy], counts: Sequence[tuple[bool, int, float]]) -> Standing:
+def _standing(policies: Sequence[Policy], hits: Sequence[Hit]) -> Standing:
     now = time()
     standings = []
     refused: Count | None = None
-    for policy, (may, remaining, reset_at) in zip(policies, counts, strict=True):
-        reset_s = max(1, ceil(reset_at - now))
-        count = Count(policy.name, policy.requests, policy.window_s, remaining, reset_s)
+    for policy, hit in zip(policies, hits, strict=True):
+        reset_s = max(1, ceil(hit.reset_at - now))
+        count = Count(policy.name, policy.requests, policy.window_s, hit.remaining, reset_s)
         standings.append(count)
-        if not may and (refused is None or count.reset_s > refused.reset_s):
+        if not hit.has_room and (refused is None or count.reset_s > refused.reset_s):
             refused = count
     return Standing(tuple(standings), refused)
 

@@ -60,7 +60,7 @@ class Access:
         self.anonymous = ANONYMOUS if usual == of_tenant == UNLIMITED else Principal(ANONYMOUS.name)
 
     async def check(self) -> None:
-        """Make sure that keys can be checked, if they are.
+        """Make sure that keys can be checked, if they are, and find out whether requests can be counted.
 
         Raises:
             ConfigurationError: they were made with another pepper, or the pepper cannot be had.
@@ -68,18 +68,18 @@ class Access:
         """
         if self.authenticator is not None:
             await check_pepper(self._peppers, self._store)
+        await self.limiter.check()
 
-    async def open(self) -> None:
-        """Make sure that keys can be checked; if one is needed and nobody could have one, make it and show it.
+    async def offer_first_key(self) -> None:
+        """If a key is needed and nobody could have one, make it and show it.
 
         That is on standard error, to whoever started the service: in the form of the log, but no part of it,
         so that handlers which send the log elsewhere do not have it.
 
         Raises:
-            ConfigurationError: they were made with another pepper, or the pepper cannot be had.
+            ConfigurationError: the pepper cannot be had.
             StorageUnavailableError
         """
-        await self.check()
         if self.authenticator is not None and self.required and not self._takes_tokens:
             written = await self.keys.ensure_admin_key()
             if written is not None:

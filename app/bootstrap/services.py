@@ -40,6 +40,7 @@ from ..tools.base import ToolSource
 from ..tools.builtin import tools_over
 from .access import Access
 from .database import declare_database
+from .misspelt import given_names, misspelt
 from .models import Models
 from .process import GRACE_S, Process
 from .production import refuse_the_forgotten, warnings_of
@@ -75,7 +76,7 @@ class Services:
         self.redactor = Redactor(known_secrets(settings))
         self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION, redactor=self.redactor)
         self.tracing = open_tracing(os.environ)
-        self._warnings = list(warnings_of(settings))
+        self._warnings = [*warnings_of(settings), *misspelt(given_names(os.environ))]
         self.stopping = asyncio.Event()
         # at most 63 characters, since it is also the name of its sessions in Postgres
         owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -150,6 +151,19 @@ class Services:
         """
         await self._process.start()
 
+    async def start_serving(self) -> None:
+        """Start, and make sure that whoever asks can be admitted.
+
+        Raises:
+            SetupError, StorageError: the database cannot be had, or keys cannot be checked; nothing is left open.
+        """
+        await self.start()
+        try:
+            await self.access.check()
+        except BaseException:
+            await self._close(0)
+            raise
+
     def warn(self) -> None:
         """Log, once, what the operator should know and may have meant."""
         for warning in self._warnings:
@@ -171,6 +185,9 @@ class Services:
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Let steps end for `grace_s`, hand back what is unfinished, write what is to be written, close it all."""
         self.announce_stop(grace_s)
+        await self._close(grace_s)
+
+    async def _close(self, grace_s: float) -> None:
         await self._process.stop(grace_s)
         await self.models.aclose()
         await self.access.aclose()

@@ -200,13 +200,26 @@ def _list(options: argparse.Namespace) -> int:
         say(json.dumps({"keys": [_as_object(key) for key in found]}))
         return 0
     for key in found:
-        rules = "".join(f" [{rule}]" for rule in key.permissions.rules)
-        what = " ".join(key.permissions.scopes) + rules
+        name, rules = one_line(key.name, 40), "".join(f" [{rule}]" for rule in key.permissions.rules)
         say(
-            f"{key.id}  {_state(key):<8}  {key.tenant}  {one_line(key.name, 40)}  until {stamp(key.expires_at)}  "
-            f"{printable(what)}"
+            f"{key.id}  {_state(key):<8}  {key.tenant}  {name}  until {stamp(key.expires_at)}  "
+            f"{' '.join(key.permissions.scopes)}{printable(rules)}"
+            f"{''.join(_limits_in_words(key))}{f'  from {key.parent}' if key.parent else ''}"
         )
     return 0
+
+
+def _limits_in_words(key: ApiKey) -> Iterator[str]:
+    limits = key.limits
+    if limits is not None:
+        for value, what in (
+            (limits.requests, ""),
+            (limits.runs, " runs"),
+            (limits.steps_per_day, " steps/day"),
+            (limits.tokens_per_day, " tokens/day"),
+        ):
+            if value is not None:
+                yield f"  {value}{what}"
 
 
 def _state(key: ApiKey) -> str:

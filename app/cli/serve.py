@@ -99,15 +99,14 @@ async def _until_told_to_stop(
         server.should_exit = True
 
     services.log.install()
-    await services.start()
+    await services.start_serving()
     watching = asyncio.create_task(end_with_its_parts())
     try:
-        await services.access.check()
         print(greeting, file=sys.stderr, flush=True)  # noqa: T201
         services.warn()
         for warning in warnings:
             log.warning("%s", warning)
-        await services.access.open()
+        await services.access.offer_first_key()
         await server.serve(sockets=[listener])
     finally:
         watching.cancel()

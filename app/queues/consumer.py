@@ -17,9 +17,9 @@ from psycopg import Error
 from psycopg.errors import RaiseException
 
 from ..errors import StorageError
+from ..patience import Patience
 from ..runs.models import Job
 from .link import QUEUE, Link, Pace, delivered, link, queued
-from .patience import Patience
 
 log = logging.getLogger(__name__)
 

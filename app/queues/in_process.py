@@ -11,10 +11,10 @@ from time import time
 from typing import Final, NoReturn, TypeAlias
 
 from ..errors import StorageError
+from ..patience import Patience
 from ..runs.models import Job, RunKey
 from ..runs.ports import RunStore
 from ..tools.base import Transaction
-from .patience import Patience
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from procrastinate.jobs import Status
 from psycopg import AsyncConnection
 from psycopg.errors import RaiseException
 
+from ..patience import Patience
 from ..runs.models import Job, RunKey
 from ..runs.ports import RunStore
 from .link import DEFAULT_PACE, QUEUE, Link, Pace, delivered, link, queued
-from .patience import Patience
 
 log = logging.getLogger(__name__)
 

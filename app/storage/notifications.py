@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
 from sqlalchemy import Connection, func, select
 
+from ..patience import Patience
 from ..runs.models import RunKey
 from ..runs.ports import Unit
 from . import relay as live
 from .database import Database
-
-log = logging.getLogger(__name__)
 
 CHANNEL: Final = "llm_agent_core_runs"
 
 MAX_CHARS: Final = 7_000
 """How long a payload may be; Postgres takes less than 8,000 bytes."""
 
-PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
 
 
 class Notifier:
@@ -42,18 +41,16 @@ class Notifier:
 
         `relay` is given what other processes say that is not kept.
         """
-        failures = 0
+        patience = Patience("hearing of other processes", first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
         while True:
             try:
-                await self._listen(changed, relay)
-                failures = 0
+                await self._listen(changed, relay, patience)
             except Exception as error:
-                if not failures:
-                    log.warning("no news of other processes: %s", " ".join(str(error).split()))
-                await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
-                failures += 1
+                await asyncio.sleep(patience.failed(error))
 
-    async def _listen(self, changed: Callable[[RunKey], None], relay: live.Relay | None) -> None:
+    async def _listen(
+        self, changed: Callable[[RunKey], None], relay: live.Relay | None, patience: Patience
+    ) -> None:
         from psycopg import AsyncConnection, sql
 
         assert self._database.conninfo is not None
@@ -62,6 +59,7 @@ class Notifier:
             if relay is not None:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(live.CHANNEL)))
                 relay.call_again()
+            patience.succeeded()
             async for notification in connection.notifies():
                 if relay is not None and notification.channel == live.CHANNEL:
                     relay.receive(notification.payload)

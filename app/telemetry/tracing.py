@@ -6,7 +6,7 @@ they ask for it, which needs the extra `otel`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,12 @@ SERVICE: Final = "llm-agent-core"
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
 """The semantic conventions that the spans keep to, those for HTTP and those for generative AI."""
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+
+HTTP: Final = "otlp_proto_http"
+"""The exporter that the extra `otel` brings, by its name."""
 
 FLUSH_S: Final = 3.0
 """How long stopping waits for a collector that does not take the last spans."""
@@ -59,10 +65,7 @@ def wanted(environ: Mapping[str, str]) -> bool:
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if exporter:
         return exporter != "none"
-    return any(
-        environ.get(name, "").strip()
-        for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    )
+    return any(environ.get(name, "").strip() for name in ENDPOINTS)
 
 
 def open_tracing(environ: Mapping[str, str]) -> Tracing | None:
@@ -73,7 +76,7 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing | None:
 
     Raises:
         MissingExtraError: it is wanted, and not installed.
-        ConfigurationError: there is no exporter of the name.
+        ConfigurationError: there is no exporter of the name, or the address is none.
     """
     if not wanted(environ):
         return None
@@ -89,7 +92,7 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing | None:
         resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for name in _exporters(environ):
-        provider.add_span_processor(BatchSpanProcessor(_exporter(name)))
+        provider.add_span_processor(BatchSpanProcessor(_exporter(name, environ)))
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(provider)
     return Tracing(provider)
@@ -98,16 +101,26 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing | None:
 def _exporters(environ: Mapping[str, str]) -> list[str]:
     """Return the names under which the exporters are installed; `otlp` means one of two."""
     named = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    otlp = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    otlp = "otlp_proto_grpc" if environ.get(_first_set(environ, PROTOCOLS)) == "grpc" else HTTP
     return [otlp if name.strip() == "otlp" else name.strip() for name in named.split(",") if name.strip()]
 
 
-def _exporter(name: str) -> SpanExporter:
+def _first_set(environ: Mapping[str, str], names: Sequence[str]) -> str:
+    """Return which of the variables, of which the first counts most, is set; the last if none is."""
+    return next((name for name in names if environ.get(name, "").strip()), names[-1])
+
+
+def _exporter(name: str, environ: Mapping[str, str]) -> SpanExporter:
     found = tuple(entry_points(group="opentelemetry_traces_exporter", name=name))
-    if not found and name == "otlp_proto_http":
+    if not found and name == HTTP:
         raise MissingExtraError("The OTEL_* variables ask for tracing: uv sync --extra otel")
+    if not found and name == "otlp_proto_grpc":
+        raise ConfigurationError(f"{_first_set(environ, PROTOCOLS)}: grpc is not installed; http/protobuf is.")
     if not found:
         raise ConfigurationError(f"OTEL_TRACES_EXPORTER: no exporter {name[:80]!r} is installed.")
+    endpoint = _first_set(environ, ENDPOINTS)
+    if name == HTTP and environ.get(endpoint) and not environ[endpoint].startswith(("http://", "https://")):
+        # it would be taken, and spans lost without a word
+        raise ConfigurationError(f"{endpoint}: it has to begin with http:// or https://")
     exporter: SpanExporter = found[0].load()()
     return exporter

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis_server import WITHOUT, RedisServer
 
+import app.auth.counters as counters_module
 import app.auth.limits as limits_module
 from app.auth.limits import PATIENCE_S, RETRY_S, Count, RateLimiter, Standing, limit_text, policy_text
 from app.auth.principal import Account, Limits, Principal
@@ -60,7 +61,8 @@ async def limiters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     url: str | None = None
     if request.param == "memory":  # no test is about an hour that ends
         since_the_hour = time.time() % 3600 - 10
-        monkeypatch.setattr(limits_module, "time", lambda: time.time() - since_the_hour)
+        for module in (limits_module, counters_module):
+            monkeypatch.setattr(module, "time", lambda: time.time() - since_the_hour)
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis")
         url = server.url
@@ -204,6 +206,18 @@ async def test_the_windows_of_many_processes_are_one(redis: RedisServer) -> None
     await both.close()
 
 
+async def test_a_redis_that_is_not_there_is_named_before_the_first_request(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for url, warnings in ((redis.url, 0), ("redis://:s3cret@127.0.0.1:1/0", 1)):
+        limiter = RateLimiter(Limits(requests="3/hour"), redis_url=url)
+        await limiter.check()
+        await limiter.aclose()
+        assert len(caplog.records) == warnings
+    assert "Redis does not answer" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 async def test_while_redis_is_out_each_process_counts_for_itself(caplog: pytest.LogCaptureFixture) -> None:
     if shutil.which("redis-server") is None:
         pytest.skip(WITHOUT)
@@ -291,16 +305,17 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000_000.25
-        monkeypatch.setattr(limits_module, "time", lambda: self.now)
+        for module in (limits_module, counters_module):
+            monkeypatch.setattr(module, "time", lambda: self.now)
 
 
 async def test_who_is_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     limiter = RateLimiter(Limits(requests="5/second"))
-    for number in range(limits_module.FEW_SUBJECTS):
+    for number in range(counters_module.FEW_SUBJECTS):
         await limiter.hit(Principal(f"key:{number}"))
     assert limiter._memory is not None
-    assert len(limiter._memory.windows) == limits_module.FEW_SUBJECTS
+    assert len(limiter._memory.windows) == counters_module.FEW_SUBJECTS
     clock.now += 10
     await limiter.hit(ANN)
     assert len(limiter._memory.windows) == 1

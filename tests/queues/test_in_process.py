@@ -146,7 +146,7 @@ async def test_looking_for_lost_runs_outlives_the_database_and_tells_of_it_once(
     queue, execute = InProcessQueue(), Deliveries()
     store = Unclaimed(queued=[job("r1")])
     store.error = StorageUnavailableError("disk full")
-    with caplog.at_level(logging.INFO, "app.queues"):
+    with caplog.at_level(logging.INFO, "app.patience"):
         redelivery = asyncio.create_task(redeliver_forever(store, queue, 0.02))  # type: ignore[arg-type]
         async with consuming(queue, execute):
             await until(lambda: store.asked == 2)

@@ -140,7 +140,7 @@ async def test_it_outlives_the_database_tells_of_each_outage_once_and_takes_jobs
             await may_end.wait()
 
     def told(level: str) -> int:
-        return [record.levelname for record in caplog.records if record.name == "app.queues.patience"].count(level)
+        return [record.levelname for record in caplog.records if record.name == "app.patience"].count(level)
 
     queue = ProcrastinateQueue(postgres_url, FAST)
     defer(postgres_url, queue, job("long"))

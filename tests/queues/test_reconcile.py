@@ -249,7 +249,7 @@ async def test_it_goes_on_through_every_outage_and_tells_of_each_once(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Unclaimed()
-    with caplog.at_level(logging.INFO, "app.queues"):
+    with caplog.at_level(logging.INFO, "app.patience"):
         going = asyncio.create_task(reconciler(postgres_url, store).reconcile_forever(0.02))
         await until(lambda: store.asked)
         store.error = StorageUnavailableError("away")
@@ -261,7 +261,7 @@ async def test_it_goes_on_through_every_outage_and_tells_of_each_once(
         await until(lambda: ("r1", "todo") in statuses(postgres_url))
         await until(lambda: "succeeds again" in caplog.text)
         going.cancel()
-    levels = [record.levelname for record in caplog.records if record.name == "app.queues.patience"]
+    levels = [record.levelname for record in caplog.records if record.name == "app.patience"]
     assert levels == ["WARNING", "INFO"]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -123,6 +124,30 @@ def test_nothing_of_it_is_loaded_unless_it_is_wanted(
     plain["DATA_DIR"] = str(tmp_path)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain)
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER: no exporter 'zipkin' is installed"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not installed",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: grpc is not installed",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: it has to begin with http://"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "c:1"},
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: it has to begin with http://",
+        ),
+    ],
+)
+def test_what_would_export_nothing_is_refused_by_its_name(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(said)}"):
+        open_tracing(environ)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
