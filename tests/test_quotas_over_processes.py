@@ -125,3 +125,24 @@ async def test_steps_of_a_line_of_keys_count_also_on_a_worker_and_after_a_restar
         for who in line:
             with pytest.raises(QuotaExceededError, match=r"steps of this (key|parent|parent-2) for today"):
                 await services.runs.submit(GO, who=who)
+
+
+async def test_one_request_after_another_gets_what_is_left_and_no_more(place: dict[str, Any]) -> None:
+    async with serving(place, executes=True) as services:
+        ann = Principal("key:ann", limits=Limits(steps_per_day=3))
+        for left in (2, 1):
+            run = await services.runs.run_task("Calculate 6*7 and calculate 6*8", who=ann)
+            assert len(run.trace) == left
+        with pytest.raises(QuotaExceededError, match="steps of this key"):
+            await services.runs.run_task("Calculate 6*7", who=ann)
+
+
+async def test_runs_side_by_side_use_at_most_what_each_of_them_was_given(place: dict[str, Any]) -> None:
+    async with serving(place, executes=True, max_steps=2) as services:
+        ann = Principal("key:ann", limits=Limits(steps_per_day=5))
+        asked = (services.runs.run_task("Calculate 6*7 and calculate 6*8", who=ann) for _ in range(8))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        runs = [answer for answer in answers if not isinstance(answer, BaseException)]
+        assert all(len(run.trace) <= 2 for run in runs)
+        with pytest.raises(QuotaExceededError):
+            await services.runs.run_task("Calculate 6*7", who=ann)

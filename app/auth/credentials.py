@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ..errors import UnauthenticatedError
 from .principal import Principal
+from .sharing import Shared
 
 KEY_PREFIX: Final = "lac_"
 """What every API key begins with, so that people and scanners of secrets recognise one."""
@@ -58,6 +59,7 @@ class Authenticator:
         self._tokens = tokens
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._under_way: Shared[tuple[bytes, int], Principal] = Shared()
         self._changes = 0
 
     async def authenticate(self, credential: str) -> Principal:
@@ -75,9 +77,18 @@ class Authenticator:
         if known is not None and now < known.until:
             return known.principal
         changes = self._changes
+        # what began before a change is not for those who ask after it
+        return await self._under_way.get((digest, changes), lambda: self._look_up(credential, digest, changes))
+
+    async def _look_up(self, credential: str, digest: bytes, changes: int) -> Principal:
+        until = self._clock() + REMEMBER_S
         principal = await self._checker(credential).check(credential)
-        if changes == self._changes:  # else what was looked up may be what it no longer is
-            self._remember(digest, principal, now + REMEMBER_S)
+        if changes != self._changes:  # what was looked up may be what it no longer is
+            return principal
+        known = self._remembered.get(digest)
+        if known is not None and known.principal == principal:
+            principal = known.principal  # the same object: what is worked out of it is remembered by others
+        self._remember(digest, principal, until)
         return principal
 
     def forget(self) -> None:

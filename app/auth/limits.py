@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from functools import lru_cache
 from math import ceil
 from time import monotonic, time
 from typing import Final, TypeVar
@@ -12,8 +13,9 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from ..errors import RateLimitedError
+from .charges import TENANT, charges
 from .counters import Hit, MemoryCounter, Policy, RedisCounter, read_rate
-from .principal import UNLIMITED, Limits, Principal, ancestry
+from .principal import UNLIMITED, Limits, Principal
 
 T = TypeVar("T")
 
@@ -77,33 +79,22 @@ class RateLimiter:
     """
 
     def __init__(self, key: Limits = UNLIMITED, tenant: Limits = UNLIMITED, redis_url: str | None = None) -> None:
-        self._key_rate = key.requests
-        self._tenant_rate = tenant.requests
+        self._key = key
+        self._tenant = tenant
         self._redis = None if redis_url is None else RedisCounter(redis_url)
         self._memory: MemoryCounter | None = None
         self._try_at = 0.0
         self._is_out = False
-        for rate in (self._key_rate, self._tenant_rate):
-            if rate is not None:
-                read_rate(rate)  # which loads what it takes, and the first request need not wait for that
+        for limits in (key, tenant):
+            if limits.requests is not None:
+                read_rate(
+                    limits.requests
+                )  # which loads what it takes, and the first request need not wait for that
 
     async def hit(self, principal: Principal) -> Standing | None:
         """Count a request and return how they stand; None where nothing limits them, which costs nothing."""
-        tenant = principal.tenant
-        policies = []
-        rate = self._rate(principal.limits)
-        if rate is not None:
-            policies.append(Policy.of("key", rate, "key", tenant, principal.name))
-        for number, ancestor in enumerate(principal.ancestors, 1):
-            rate = self._rate(ancestor.limits)
-            if rate is not None:
-                policies.append(Policy.of(ancestry(number), rate, "key", tenant, ancestor.name))
-        if self._tenant_rate is not None:
-            policies.append(Policy.of("tenant", self._tenant_rate, "tenant", tenant))
+        policies = _policies(principal, self._key, self._tenant)
         return _standing(policies, await self._count(policies)) if policies else None
-
-    def _rate(self, own: Limits | None) -> str | None:
-        return self._key_rate if own is None or own.requests is None else own.requests
 
     async def check(self) -> None:
         """Log it now if Redis is where the counts are to be kept, and does not answer."""
@@ -152,6 +143,20 @@ class RateLimiter:
         if self._is_out:
             self._is_out = False
             log.warning("Redis answers: rate limits hold for all processes together again")
+
+
+@lru_cache(maxsize=1024)
+def _policies(principal: Principal, key: Limits, tenant: Limits) -> tuple[Policy, ...]:
+    where = principal.tenant
+    return tuple(
+        Policy.of(
+            one.whose,
+            one.limits.requests,
+            *(("tenant", where) if one.subject == TENANT else ("key", where, one.subject)),
+        )
+        for one in charges(principal, key, tenant)
+        if one.limits.requests is not None
+    )
 
 
 def _standing(policies: Sequence[Policy], hits: Sequence[Hit]) -> Standing:

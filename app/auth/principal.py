@@ -27,7 +27,7 @@ def parse_tenant(text: str) -> str:
     return text
 
 
-class Limits(Struct, frozen=True):
+class Limits(Struct, frozen=True, cache_hash=True):
     """How much a key or a tenant may have; None is any number.
 
     Args:
@@ -53,7 +53,7 @@ class Account(Struct, frozen=True):
     limits: Limits | None = None
 
 
-class Principal(Struct, frozen=True):
+class Principal(Struct, frozen=True, cache_hash=True):
     """Who asks.
 
     Args:
@@ -73,11 +73,6 @@ class Principal(Struct, frozen=True):
     expires_at: float | None = None
     has_quotas: bool = True
     ancestors: tuple[Account, ...] = ()
-
-
-def ancestry(number: int) -> str:
-    """Return what an ancestor is called in answers: the first is the parent."""
-    return "parent" if number == 1 else f"parent-{number}"
 
 
 ANONYMOUS: Final = Principal("anonymous")

@@ -1,8 +1,7 @@
-"""Quotas: whose limits hold for somebody, and how many steps and tokens a day these may still use."""
+"""Quotas of a day: how many steps and tokens a run that is about to begin may use."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -12,24 +11,15 @@ from typing import Final, Protocol, TypeAlias
 from msgspec import Struct
 
 from ..errors import QuotaExceededError
-from .principal import UNLIMITED, Limits, Principal, ancestry
-
-TENANT: Final = ""
-"""The subject under which a tenant's own sum stands; nobody is called so."""
+from .charges import Charge, charges
+from .principal import UNLIMITED, Limits, Principal
+from .sharing import Shared
 
 DAY_S: Final = 86_400
 FRESH_S: Final = 0.5
-"""How old a reading may be; with what is under way meanwhile, a quota can be exceeded by that much."""
+"""How old a reading may be while what is left by it is enough for all that was admitted since."""
 
 MAX_READINGS: Final = 10_000
-
-
-class Charge(Struct, frozen=True):
-    """Against whose limits something counts: `whose` is what answers call them."""
-
-    whose: str
-    subject: str
-    limits: Limits
 
 
 class DailyUse(Struct, frozen=True):
@@ -37,6 +27,9 @@ class DailyUse(Struct, frozen=True):
 
     steps: int = 0
     tokens: int = 0
+
+
+NOTHING: Final = DailyUse()
 
 
 class DailyUsage(Protocol):
@@ -53,8 +46,8 @@ class DailyUsage(Protocol):
         ...
 
 
-class Left(Struct, frozen=True):
-    """What a run may use before a quota is reached; None is any number. Both are at least 1."""
+class Allowance(Struct, frozen=True):
+    """How many steps and tokens; None is any number."""
 
     steps: int | None = None
     tokens: int | None = None
@@ -64,10 +57,29 @@ _Place: TypeAlias = tuple[str, tuple[str, ...]]
 """A tenant, and subjects of it."""
 
 
-class _Reading(Struct, frozen=True):
+class _Reading(Struct):
+    """What was used, and what the runs may use that were admitted since."""
+
     use: dict[str, DailyUse]
     read_at: float
     day: int
+    steps: int = 0
+    tokens: int = 0
+
+    def left(self, charged: Sequence[Charge]) -> Allowance:
+        """Return the least that is left of all quotas; None where there is none."""
+        steps = tokens = None
+        for one in charged:
+            taken = self.use.get(one.subject, NOTHING)
+            steps = _least(steps, one.limits.steps_per_day, taken.steps)
+            tokens = _least(tokens, one.limits.tokens_per_day, taken.tokens)
+        return Allowance(steps, tokens)
+
+    def suffices(self, left: Allowance, wanted: Allowance) -> bool:
+        """Say whether so much is left even if all that was admitted since uses all that it may."""
+        return _suffices(left.steps, self.steps, wanted.steps) and _suffices(
+            left.tokens, self.tokens, wanted.tokens
+        )
 
 
 class Quotas:
@@ -92,10 +104,13 @@ class Quotas:
         self._tenant = tenant
         self._clock = clock
         self._readings: OrderedDict[_Place, _Reading] = OrderedDict()
-        self._under_way: dict[_Place, asyncio.Task[_Reading]] = {}
+        self._under_way: Shared[_Place, _Reading] = Shared()
 
-    async def admit(self, principal: Principal) -> Left:
-        """Return what they have left of today; where nobody has a quota nothing is read.
+    async def admit(self, principal: Principal, wanted: Allowance) -> Allowance:
+        """Return how much of what a run wants it may have: at least 1, or None where there is no quota.
+
+        Where nobody has a quota nothing is read. What a run has used is known when the next one begins, but not
+        what those under way will: side by side they may use more than is left.
 
         Raises:
             QuotaExceededError: nothing, until the day (UTC) is over.
@@ -103,46 +118,42 @@ class Quotas:
         """
         charged = charges(principal, self._key, self._tenant)
         if all(one.limits.steps_per_day is one.limits.tokens_per_day is None for one in charged):
-            return Left()
-        use = await self._read(principal.tenant, tuple(one.subject for one in charged))
-        used = [(one, use.get(one.subject, DailyUse())) for one in charged]
-        return Left(
-            self._left("steps", [(one.whose, one.limits.steps_per_day, taken.steps) for one, taken in used]),
-            self._left("tokens", [(one.whose, one.limits.tokens_per_day, taken.tokens) for one, taken in used]),
-        )
+            return Allowance()
+        place = principal.tenant, tuple([one.subject for one in charged])
+        now = self._clock()
+        reading = self._readings.get(place)
+        if reading is None or now - reading.read_at >= FRESH_S or reading.day != int(now // DAY_S):
+            reading = await self._read(place)
+        left = reading.left(charged)
+        if not reading.suffices(left, wanted):
+            if reading.read_at < now:
+                reading = await self._read(place)
+                left = reading.left(charged)
+            self._check(charged, reading)
+        granted = Allowance(_granted(left.steps, wanted.steps), _granted(left.tokens, wanted.tokens))
+        reading.steps += granted.steps or 0
+        reading.tokens += granted.tokens or 0
+        return granted
 
-    def _left(self, what: str, used: Sequence[tuple[str, int | None, int]]) -> int | None:
-        left: list[int] = []
-        for whose, limit, taken in used:
-            if limit is not None and taken >= limit:
-                until_midnight = ceil(DAY_S - self._clock() % DAY_S)
-                raise QuotaExceededError(
-                    f"The {what} of this {whose} for today (UTC) are used up: {limit}.", until_midnight
-                )
-            if limit is not None:
-                left.append(limit - taken)
-        return min(left, default=None)
+    def _check(self, charged: Sequence[Charge], reading: _Reading) -> None:
+        for one in charged:
+            taken = reading.use.get(one.subject, NOTHING)
+            for what, limit, used in (
+                ("steps", one.limits.steps_per_day, taken.steps),
+                ("tokens", one.limits.tokens_per_day, taken.tokens),
+            ):
+                if limit is not None and used >= limit:
+                    until_midnight = ceil(DAY_S - self._clock() % DAY_S)
+                    raise QuotaExceededError(
+                        f"The {what} of this {one.whose} for today (UTC) are used up: {limit}.", until_midnight
+                    )
 
-    async def _read(self, tenant: str, subjects: tuple[str, ...]) -> dict[str, DailyUse]:
-        place = (tenant, subjects)
-        day, now = int(self._clock() // DAY_S), self._clock()
-        known = self._readings.get(place)
-        if known is not None and known.day == day and now - known.read_at < FRESH_S:
-            return known.use
-        reading = self._under_way.get(place)
-        if reading is None:
-            reading = asyncio.create_task(self._read_anew(place, day))
-            self._under_way[place] = reading
-            reading.add_done_callback(lambda done: self._end(place, done))
-        return (await asyncio.shield(reading)).use
+    async def _read(self, place: _Place) -> _Reading:
+        return await self._under_way.get(place, lambda: self._read_anew(place))
 
-    def _end(self, place: _Place, reading: asyncio.Task[_Reading]) -> None:
-        del self._under_way[place]
-        if not reading.cancelled():
-            reading.exception()  # seen, even if nobody waits for it any more
-
-    async def _read_anew(self, place: _Place, day: int) -> _Reading:
+    async def _read_anew(self, place: _Place) -> _Reading:
         began = self._clock()
+        day = int(began // DAY_S)
         reading = _Reading(await self._usage.used(*place, day), began, day)
         self._readings[place] = reading
         self._readings.move_to_end(place)
@@ -151,27 +162,15 @@ class Quotas:
         return reading
 
 
-def charges(principal: Principal, key: Limits, tenant: Limits) -> list[Charge]:
-    """Return against whose limits it counts what somebody does: theirs, their key's ancestors', their tenant's.
-
-    `key` are the limits of each one who has none of their own, `tenant` those of each tenant.
-    """
-    return [
-        Charge("key", principal.name, _limits_of(principal.limits, key)),
-        *(
-            Charge(ancestry(number), ancestor.name, _limits_of(ancestor.limits, key))
-            for number, ancestor in enumerate(principal.ancestors, 1)
-        ),
-        Charge("tenant", TENANT, tenant),
-    ]
+def _least(left: int | None, limit: int | None, taken: int) -> int | None:
+    if limit is None:
+        return left
+    return limit - taken if left is None else min(left, limit - taken)
 
 
-def _limits_of(own: Limits | None, usual: Limits) -> Limits:
-    if own is None:
-        return usual
-    return Limits(
-        usual.requests if own.requests is None else own.requests,
-        usual.runs if own.runs is None else own.runs,
-        usual.steps_per_day if own.steps_per_day is None else own.steps_per_day,
-        usual.tokens_per_day if own.tokens_per_day is None else own.tokens_per_day,
-    )
+def _suffices(left: int | None, promised: int, wanted: int | None) -> bool:
+    return left is None or (left > 0 and wanted is not None and left - promised >= wanted)
+
+
+def _granted(left: int | None, wanted: int | None) -> int | None:
+    return left if left is None or wanted is None else min(left, wanted)

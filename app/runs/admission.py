@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from ..agent.events import RunStarted
 from ..auth.principal import Principal
-from ..auth.quotas import Quotas
+from ..auth.quotas import Allowance, Quotas
 from .models import NewRun, RunKey
 from .slots import RunSlots
 
@@ -34,12 +34,16 @@ class Admission:
         """
         if not who.has_quotas:
             return new, begun
-        left = await self._quotas.admit(who)
+        takes_tokens = not self._is_free or begun.model is not None
+        wanted = Allowance(begun.max_steps or self._max_steps, begun.max_tokens if takes_tokens else 0)
+        granted = await self._quotas.admit(who, wanted)
         new = self._slots.take(new, who)
-        if left.steps is not None:
-            begun = replace(begun, max_steps=min(begun.max_steps or self._max_steps, left.steps))
-        if left.tokens is not None and not (self._is_free and begun.model is None):
-            begun = replace(begun, max_tokens=min(begun.max_tokens or left.tokens, left.tokens))
+        if granted.steps or granted.tokens:
+            begun = replace(
+                begun,
+                max_steps=granted.steps or begun.max_steps,
+                max_tokens=granted.tokens or begun.max_tokens,
+            )
         return new, begun
 
     def withdraw(self, key: RunKey) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
 from ..agent.events import Event, RunFinished, RunStarted
+from ..auth.charges import TENANT, charges
 from ..auth.principal import ANONYMOUS, UNLIMITED, Limits, Principal
-from ..auth.quotas import TENANT, charges
 from ..errors import QuotaExceededError
 from .models import Bound, NewRun, RunKey
 
@@ -80,8 +81,9 @@ class InMemorySlots:
         """Do nothing: a run that waits, or was handed back, is unfinished."""
 
     def _add(self, key: RunKey, subjects: tuple[str, ...]) -> None:
-        self._taken[key] = (*subjects, TENANT)
-        self._unfinished.update((key.tenant, subject) for subject in self._taken[key])
+        self._taken[key] = subjects = (*subjects, TENANT)
+        for subject in subjects:
+            self._unfinished[key.tenant, subject] += 1
 
 
 class StoredSlots:
@@ -105,10 +107,16 @@ class StoredSlots:
 
 def bounds_of(who: Principal, key: Limits, tenant: Limits) -> tuple[Bound, ...]:
     """Return how many unfinished runs there may be of whoever asks, their key's ancestors and their tenant."""
-    if who is ANONYMOUS:
-        return ()
-    limited = ((charge, charge.limits.runs) for charge in charges(who, key, tenant))
-    return tuple(Bound(charge.whose, charge.subject, most) for charge, most in limited if most is not None)
+    return () if who is ANONYMOUS else _bounds_of(who, key, tenant)
+
+
+@lru_cache(maxsize=1024)
+def _bounds_of(who: Principal, key: Limits, tenant: Limits) -> tuple[Bound, ...]:
+    return tuple(
+        Bound(charge.whose, charge.subject, charge.limits.runs)
+        for charge in charges(who, key, tenant)
+        if charge.limits.runs is not None
+    )
 
 
 def check_bound(bound: Bound, unfinished: int) -> None:

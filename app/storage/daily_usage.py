@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..auth.quotas import TENANT, DailyUse
+from ..auth.charges import TENANT
+from ..auth.quotas import DailyUse
 from ..runs.ports import Unit
 from ..runs.usage import day_of
 from .adding import add_rows

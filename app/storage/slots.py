@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, true
 
-from ..auth.quotas import TENANT
+from ..auth.charges import TENANT
 from ..errors import QuotaExceededError
 from ..runs.models import Bound, NewRun, RunKey
 from ..runs.slots import check_bound

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from app.auth.charges import TENANT
 from app.auth.principal import UNLIMITED, Account, Limits, Principal
-from app.auth.quotas import FRESH_S, TENANT, DailyUse, Left, Quotas
+from app.auth.quotas import FRESH_S, Allowance, DailyUse, Quotas
 from app.errors import QuotaExceededError, StorageUnavailableError
 
 DAY = 20_000
 NOON = DAY * 86_400 + 43_200.0
 ANN = Principal("key:ann", "desk")
 BOB = Principal("key:bob", "desk")
+MUCH = Allowance(1000, 1000)
+LITTLE = Allowance(1, 1)
 
 
 class Ledger:
@@ -39,15 +42,15 @@ class Ledger:
 
 async def refusal(quotas: Quotas, who: Principal = ANN) -> QuotaExceededError:
     with pytest.raises(QuotaExceededError) as caught:
-        await quotas.admit(who)
+        await quotas.admit(who, MUCH)
     return caught.value
 
 
 async def test_what_is_left_is_the_least_of_what_somebody_and_their_tenant_have() -> None:
     ledger = Ledger(ann=DailyUse(7, 900), all=DailyUse(95, 1000))
     quotas = ledger.quotas(Limits(steps_per_day=20, tokens_per_day=1000), Limits(steps_per_day=100))
-    assert await quotas.admit(ANN) == Left(5, 100)
-    assert await quotas.admit(BOB) == Left(5, 1000)
+    assert await quotas.admit(ANN, MUCH) == Allowance(5, 100)
+    assert await quotas.admit(BOB, MUCH) == Allowance(5, 1000)
 
 
 async def test_a_quota_that_is_used_up_is_so_until_the_day_is_over() -> None:
@@ -56,11 +59,11 @@ async def test_a_quota_that_is_used_up_is_so_until_the_day_is_over() -> None:
     error = await refusal(quotas)
     assert str(error) == "The steps of this key for today (UTC) are used up: 20."
     assert error.retry_after_s == 43_200
-    assert await quotas.admit(BOB) == Left(20)
+    assert await quotas.admit(BOB, MUCH) == Allowance(20)
     ledger.now = NOON + error.retry_after_s - 0.25
     assert (await refusal(quotas)).retry_after_s == 1
     ledger.now = NOON + error.retry_after_s
-    assert await quotas.admit(ANN) == Left(20)
+    assert await quotas.admit(ANN, MUCH) == Allowance(20)
 
 
 async def test_the_tenant_has_quotas_of_its_own() -> None:
@@ -72,8 +75,10 @@ async def test_the_tenant_has_quotas_of_its_own() -> None:
 async def test_ones_own_quota_stands_before_the_usual_one() -> None:
     quotas = Ledger(ann=DailyUse(15, 0)).quotas(Limits(steps_per_day=10))
     await refusal(quotas)
-    assert await quotas.admit(Principal("key:ann", "desk", limits=Limits(steps_per_day=18))) == Left(3)
-    assert await quotas.admit(Principal("key:new", "desk", limits=Limits(tokens_per_day=9))) == Left(10, 9)
+    assert await quotas.admit(Principal("key:ann", "desk", limits=Limits(steps_per_day=18)), MUCH) == Allowance(3)
+    assert await quotas.admit(Principal("key:new", "desk", limits=Limits(tokens_per_day=9)), MUCH) == Allowance(
+        10, 9
+    )
 
 
 async def test_what_somebody_uses_counts_for_every_key_that_theirs_descends_from() -> None:
@@ -81,10 +86,10 @@ async def test_what_somebody_uses_counts_for_every_key_that_theirs_descends_from
     child = Principal("key:eve", "desk", limits=middle.limits, ancestors=(middle, root))
     ledger = Ledger(eve=DailyUse(1, 0), bob=DailyUse(3, 0), ann=DailyUse(6, 0))
     quotas = ledger.quotas(Limits(tokens_per_day=50))
-    assert await quotas.admit(child) == Left(4, 50)
+    assert await quotas.admit(child, MUCH) == Allowance(4, 50)
     ledger.used_today["key:bob"] = DailyUse(5, 20)
     ledger.now += FRESH_S
-    assert await quotas.admit(child) == Left(3, 30)
+    assert await quotas.admit(child, MUCH) == Allowance(3, 30)
     assert ledger.reads[-1][1] == ("key:eve", "key:bob", "key:ann", TENANT)
     ledger.used_today["key:ann"] = DailyUse(10, 0)
     ledger.now += FRESH_S
@@ -93,21 +98,45 @@ async def test_what_somebody_uses_counts_for_every_key_that_theirs_descends_from
 
 async def test_where_nobody_has_a_quota_nothing_is_read() -> None:
     ledger = Ledger()
-    assert await ledger.quotas(Limits(requests="1/day", runs=1)).admit(ANN) == Left()
+    assert await ledger.quotas(Limits(requests="1/day", runs=1)).admit(ANN, MUCH) == Allowance()
     assert not ledger.reads
 
 
 async def test_a_reading_is_shared_and_kept_for_half_a_second() -> None:
     ledger = Ledger()
-    quotas = ledger.quotas(Limits(steps_per_day=10))
-    await asyncio.gather(*(quotas.admit(ANN) for _ in range(20)))
+    quotas = ledger.quotas(Limits(steps_per_day=100))
+    await asyncio.gather(*(quotas.admit(ANN, LITTLE) for _ in range(20)))
     assert ledger.reads == [("desk", ("key:ann", TENANT), DAY)]
-    ledger.used_today["key:ann"] = DailyUse(10, 0)
+    ledger.used_today["key:ann"] = DailyUse(100, 0)
     ledger.now += FRESH_S - 0.01
-    assert await quotas.admit(ANN) == Left(10)
+    assert await quotas.admit(ANN, LITTLE) == Allowance(1)
     ledger.now += 0.02
     await refusal(quotas)
     assert len(ledger.reads) == 2
+
+
+async def test_it_is_read_again_before_more_is_admitted_than_was_left() -> None:
+    ledger = Ledger()
+    quotas = ledger.quotas(Limits(steps_per_day=100, tokens_per_day=1000))
+    admitted = []
+    for _ in range(5):
+        ledger.now += 0.001
+        admitted.append((await quotas.admit(ANN, Allowance(40, 0)), len(ledger.reads)))
+    assert admitted == [(Allowance(40, 0), reads) for reads in (1, 1, 2, 2, 3)]
+
+
+@pytest.mark.parametrize("wanted", [Allowance(20, 0), Allowance(1, None), Allowance(1, 500)])
+async def test_what_a_run_has_used_is_known_when_the_next_one_begins(wanted: Allowance) -> None:
+    ledger = Ledger()
+    quotas = ledger.quotas(Limits(steps_per_day=5, tokens_per_day=500))
+    for runs in range(3):  # each takes 2 steps and 200 tokens
+        ledger.used_today["key:ann"] = DailyUse(2 * runs, 200 * runs)
+        ledger.now += 0.001
+        granted = await quotas.admit(ANN, wanted)
+        assert (granted.steps or 0) <= 5 - 2 * runs
+    ledger.used_today["key:ann"] = DailyUse(6, 600)
+    ledger.now += 0.001
+    await refusal(quotas)
 
 
 async def test_a_database_that_does_not_answer_is_not_remembered() -> None:
@@ -116,17 +145,17 @@ async def test_a_database_that_does_not_answer_is_not_remembered() -> None:
     ledger.error = StorageUnavailableError("gone")
     for _ in range(2):
         with pytest.raises(StorageUnavailableError):
-            await quotas.admit(ANN)
+            await quotas.admit(ANN, MUCH)
     ledger.error = None
-    assert await quotas.admit(ANN) == Left(10)
+    assert await quotas.admit(ANN, MUCH) == Allowance(10)
     assert len(ledger.reads) == 3
 
 
 async def test_who_stops_waiting_stops_it_for_nobody_else() -> None:
     ledger = Ledger()
     quotas = ledger.quotas(Limits(steps_per_day=10))
-    impatient, patient = (asyncio.create_task(quotas.admit(ANN)) for _ in range(2))
+    impatient, patient = (asyncio.create_task(quotas.admit(ANN, MUCH)) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
-    assert await patient == Left(10)
+    assert await patient == Allowance(10)
     assert len(ledger.reads) == 1

@@ -14,8 +14,9 @@ from stored_runs import leave_a_commit_unanswered
 
 from app.agent.core import Agent
 from app.agent.events import ModelDecided, ModelRequested, RunStarted, Step, ToolCompleted
+from app.auth.charges import TENANT
 from app.auth.principal import Account, Limits, Principal
-from app.auth.quotas import TENANT, DailyUse, Left, Quotas
+from app.auth.quotas import Allowance, DailyUse, Quotas
 from app.errors import FencedError, QuotaExceededError, StepError
 from app.jsonvalue import JsonObject
 from app.llm.interface import Usage
@@ -29,6 +30,7 @@ from app.storage.tables import daily_usage, runs
 from app.storage.writer import GroupWriter
 from app.tools.base import Transaction
 
+MUCH = Allowance(1000, 1000)
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 TODAY = day_of(date(2026, 11, 22))
 
@@ -202,11 +204,11 @@ async def test_a_line_of_keys_has_the_quota_of_the_one_it_began_with(database: D
     ]
     async with House(database, Agent()) as house:
         for who in line[1:]:
-            await Quotas(SqlDailyUsage(database)).admit(who)
+            await Quotas(SqlDailyUsage(database)).admit(who, MUCH)
             await house.service.run_task("Calculate 6*7", who=who)
     for who, whose in zip(line, ("key", "key", "parent"), strict=True):
         with pytest.raises(QuotaExceededError, match=f"steps of this {whose} for today"):
-            await Quotas(SqlDailyUsage(database)).admit(who)
+            await Quotas(SqlDailyUsage(database)).admit(who, MUCH)
 
 
 async def test_a_quota_survives_a_restart_over_postgres(postgres_url: str) -> None:
@@ -224,8 +226,8 @@ def _quotas(database: Database) -> Quotas:
 
 
 async def _use_two_steps_of_three(database: Database) -> None:
-    left = await _quotas(database).admit(Principal("key:ann"))
-    assert left == Left(3) or left == Left(1)
+    left = await _quotas(database).admit(Principal("key:ann"), MUCH)
+    assert left == Allowance(3) or left == Allowance(1)
     writer = GroupWriter(database, Silent(), patience_s=5)
     writer.start()
     journal = Desk(writer).journal(f"run-{left.steps}")
@@ -237,8 +239,8 @@ async def _use_two_steps_of_three(database: Database) -> None:
 
 async def _is_used_up(database: Database) -> None:
     with pytest.raises(QuotaExceededError, match="steps of this key"):
-        await _quotas(database).admit(Principal("key:ann"))
-    assert await _quotas(database).admit(Principal("key:bob")) == Left(3)
+        await _quotas(database).admit(Principal("key:ann"), MUCH)
+    assert await _quotas(database).admit(Principal("key:bob"), MUCH) == Allowance(3)
 
 
 async def test_a_run_counts_for_who_asked_whoever_carries_it_out(database: Database) -> None:
