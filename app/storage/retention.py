@@ -1,4 +1,4 @@
-"""Retention: pruning the events of runs that ended long ago, and forgetting old idempotency keys."""
+"""Retention: pruning the events of runs that ended long ago, and forgetting old idempotency keys and quotas."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, 
 
 from .database import Database
 from .dialect import now_us
-from .tables import events, idempotency_keys, runs
+from .tables import daily_usage, events, idempotency_keys, runs
 
 KEYS_KEPT_US: Final = 24 * 3600 * 1_000_000
 """How long an idempotency key, and whatever its run has to answer with, is kept in any case."""
+
+QUOTA_DAYS_KEPT: Final = 7
+"""For how many days it stays what counted against their quotas, of which only the last is asked for."""
+
+DAY_US: Final = 24 * 3600 * 1_000_000
 
 BATCH: Final = 50
 
@@ -33,7 +38,7 @@ def prune(
 
     None is no limit. A pruned run keeps its row, with the head of its chain. Runs that have not ended, or whose
     idempotency key may still be asked for, are left alone. Keys older than a day are forgotten if their run has
-    ended. Each `batch` of runs is a short transaction of its own, the oldest first.
+    ended, days of quotas after a week. Each `batch` of runs is a short transaction of its own, the oldest first.
 
     Raises:
         StorageUnavailableError: the database does not answer; what was pruned by then is pruned.
@@ -46,7 +51,9 @@ def prune(
             found_events += some.events
             if some.runs < batch:
                 break
-    return Pruned(found_runs, found_events, _forget_keys(database, batch))
+    forgotten = _forget_keys(database, batch)
+    database.transact_now(_forget_days)
+    return Pruned(found_runs, found_events, forgotten)
 
 
 def count_prunable(database: Database, older_than_s: float | None = None, keep: int | None = None) -> int:
@@ -142,3 +149,7 @@ def _forget_some(connection: Connection, batch: int) -> int:
         named = tuple_(idempotency_keys.c.tenant, idempotency_keys.c.key).in_(some)
         connection.execute(delete(idempotency_keys).where(named))
     return len(some)
+
+
+def _forget_days(connection: Connection) -> None:
+    connection.execute(delete(daily_usage).where(daily_usage.c.day < now_us() // DAY_US - QUOTA_DAYS_KEPT))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from time import time
+
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from stored_runs import HOUR_US, age_key, column, create, finish, get, new_key, opening, set_run, store_of
 
 from app.runs.models import IdempotencyKey, NewRun, RunKey, RunStatus
 from app.storage.database import Database
 from app.storage.notes import SqlNoteStore
 from app.storage.retention import Pruned, prune
-from app.storage.tables import events, idempotency_keys
+from app.storage.tables import daily_usage, events, idempotency_keys
 
 
 async def ended(
@@ -111,7 +113,20 @@ async def test_pruning_goes_in_small_transactions(database: Database) -> None:
     assert prune(database, older_than_s=0, batch=3) == Pruned(7, 21, 7)
     # each of the three commits took the events of at most three runs
     assert sizes[:3] == [21, 12, 3]
-    assert len(sizes) == 6
+    assert len(sizes) == 7
+
+
+async def test_days_of_quotas_go_after_a_week(database: Database) -> None:
+    today = int(time() // 86_400)
+    old, young = (
+        [(tenant, day) for tenant in ("acme", "desk") for day in (today - 400, today - 8)],
+        ("acme", today),
+    )
+    for tenant, day in (*old, young, ("desk", today - 6)):
+        row = {"tenant": tenant, "subject": "key:ann", "day": day, "steps": 1, "tokens": 0}
+        database.transact_now(lambda connection, row=row: connection.execute(insert(daily_usage).values(row)))  # type: ignore[misc]
+    assert prune(database) == Pruned(0, 0, 0)
+    assert sorted(column(database, daily_usage, "day")) == [today - 6, today]
 
 
 async def test_notes_are_never_pruned(database: Database) -> None:
