@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import time
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import Connection, event, insert
 from stored_runs import HOUR_US, age_key, column, create, finish, get, new_key, opening, set_run, store_of
 
 from app.runs.models import IdempotencyKey, NewRun, RunKey, RunStatus
@@ -118,13 +119,9 @@ async def test_pruning_goes_in_small_transactions(database: Database) -> None:
 
 async def test_days_of_quotas_go_after_a_week(database: Database) -> None:
     today = int(time() // 86_400)
-    old, young = (
-        [(tenant, day) for tenant in ("acme", "desk") for day in (today - 400, today - 8)],
-        ("acme", today),
-    )
-    for tenant, day in (*old, young, ("desk", today - 6)):
-        row = {"tenant": tenant, "subject": "key:ann", "day": day, "steps": 1, "tokens": 0}
-        database.transact_now(lambda connection, row=row: connection.execute(insert(daily_usage).values(row)))  # type: ignore[misc]
+    for tenant, age in (("acme", 400), ("acme", 0), ("desk", 8), ("desk", 6)):
+        row = {"tenant": tenant, "subject": "key:ann", "day": today - age, "steps": 1, "tokens": 0}
+        database.transact_now(partial(Connection.execute, statement=insert(daily_usage).values(row)))
     assert prune(database) == Pruned(0, 0, 0)
     assert sorted(column(database, daily_usage, "day")) == [today - 6, today]
 
