@@ -45,7 +45,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application for `settings`; it reads nothing else from the environment.
+    """Return the application for `settings`; of the environment it reads only `OTEL_*`, and which names are slips.
 
     Raises:
         SetupError: a tool module cannot be imported.
@@ -81,6 +81,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.setup()
     errors.install(app, None if services.metrics is None else services.metrics.refused)
     openapi.install(app, services.tools, services.models.names, required=services.access.required)
+    _add_middleware(app, settings, services)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, services: Services) -> None:
+    """Put what stands around the routes there, from the inside to the outside."""
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -98,7 +104,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(Observation, observer=requests, logs=settings.access_log, redactor=services.redactor)
     if services.tracing is not None:
         app.add_middleware(services.tracing.requests, tracer=services.tracing.tracer, redactor=services.redactor)
-    return app
 
 
 # Import modules that register tools here, above the last line, as in: "import app.tools.my_tool"

@@ -164,7 +164,7 @@ async def test_a_part_that_ends_by_itself_is_noticed_and_one_that_is_stopped_is_
 
 def nothing_is_open(services: Services) -> bool:
     process = services._process
-    return process._database._closing.is_set() and not process._writer._thread.is_alive()
+    return process._database._closing.is_set() and not process._engine.writer._thread.is_alive()
 
 
 async def test_a_start_that_fails_leaves_nothing_open(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from ..auth.principal import Principal
 from ..config import Settings
 from ..errors import StorageError
-from ..runs.executor import Executor
-from ..runs.feed import EventFeed
 from ..runs.models import IdempotencyKey, RunRequest
-from ..runs.ports import RunQueue, RunStore
 from ..runs.schedule import Scheduler
 from ..runs.service import RunService
 from ..storage.database import Database
 from ..storage.lockfile import DirectoryLock
-from ..storage.notifications import Notifier
 from ..storage.postgres import is_above_security
-from ..storage.relay import Relay
 from ..storage.retention import Pruned, prune
-from ..storage.writer import GroupWriter
 from .database import connect
+from .engine import Engine
 from .listening import listen
 from .queue import keep_whole
 from .quotas import RunQuotas
@@ -56,22 +51,15 @@ class Process:
 
     Args:
         executes: whether it takes runs from the queue.
-        notifier, relay: carry news, and what runs say, between processes; None if there is but one.
     """
 
     def __init__(
         self,
         settings: Settings,
         database: Database,
+        engine: Engine,
         *,
-        store: RunStore,
-        queue: RunQueue,
-        writer: GroupWriter,
-        executor: Executor,
-        feed: EventFeed,
         runs: RunService,
-        notifier: Notifier | None,
-        relay: Relay | None,
         scheduler: Scheduler,
         quotas: RunQuotas,
         executes: bool,
@@ -79,14 +67,8 @@ class Process:
     ) -> None:
         self._settings = settings
         self._database = database
-        self._store = store
-        self._queue = queue
-        self._writer = writer
-        self._executor = executor
-        self._feed = feed
+        self._engine = engine
         self._runs = runs
-        self._notifier = notifier
-        self._relay = relay
         self._scheduler = scheduler
         self._quotas = quotas
         self._executes = executes
@@ -119,7 +101,7 @@ class Process:
     @property
     def is_whole(self) -> bool:
         """Whether all that it keeps going is at work."""
-        return self._started and not self.died.is_set() and self._writer.is_alive
+        return self._started and not self.died.is_set() and self._engine.writer.is_alive
 
     def _serve_metrics(self) -> None:
         port = self._settings.metrics_port
@@ -131,24 +113,25 @@ class Process:
             self._metrics_port.start(listener)
 
     async def _begin(self) -> None:
+        engine = self._engine
         self._serve_metrics()
-        self._database.attach(self._writer)
-        self._writer.start()
+        self._database.attach(engine.writer)
+        engine.writer.start()
         if not self._database.is_sqlite and await self._database.read(is_above_security):
             log.warning("the database role is above row-level security, which so does not keep tenants apart")
         await self._quotas.begin()
-        if self._notifier is not None:
-            self._keep(self._notifier.listen_forever(self._feed.changed, self._relay))
-        if self._relay is not None:
-            self._keep(self._relay.send_forever())
+        if engine.notifier is not None:
+            self._keep(engine.notifier.listen_forever(engine.feed.changed, engine.relay))
+        if engine.relay is not None:
+            self._keep(engine.relay.send_forever())
         if self._executes:
             if not self._database.is_sqlite:
-                await self._store.beat(self._executor.owner, LEASE_S)
+                await engine.store.beat(engine.executor.owner, LEASE_S)
                 self._keep(self._again_and_again(HEARTBEAT_S, self._beat))
             self._consuming = self._keep(
-                self._queue.consume(self._executor.execute, self._settings.run_concurrency)
+                engine.queue.consume(engine.executor.execute, self._settings.run_concurrency)
             )
-            self._keep(keep_whole(self._database, self._store, self._queue))
+            self._keep(keep_whole(self._database, engine.store, engine.queue))
             self._keep(self._again_and_again(LOOK_FOR_CANCELS_S, self._look_for_cancels))
             self._keep(self._scheduler.run_forever(self._submit))
             self._keep(self._again_and_again(PRUNE_S, self._prune))
@@ -157,16 +140,17 @@ class Process:
         """Log that the process has been told to stop, and how long what is under way may take to end."""
         if self._started:
             self._told_to_stop_at = monotonic()
-            log.info("stopping", extra={"fields": {"runs": len(self._executor.held), "grace_s": grace_s}})
+            log.info("stopping", extra={"fields": {"runs": len(self._engine.executor.held), "grace_s": grace_s}})
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """End everything, what others depend on last; once. Runs have `grace_s` to end the step they are in."""
         if not self._started:
             return
         self._started = False
+        engine = self._engine
         if self._consuming is not None:
             self._consuming.cancel()  # it takes no more runs; those that it has brought end below
-        await self._executor.stop(grace_s)
+        await engine.executor.stop(grace_s)
         for task in self._tasks:
             if task is not self._consuming:
                 task.cancel()
@@ -175,20 +159,21 @@ class Process:
         if self._executes and not self._database.is_sqlite:
             with suppress(StorageError, TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._store.retire(self._executor.owner)
+                    await engine.store.retire(engine.executor.owner)
         if self._metrics_port is not None:
             await self._metrics_port.stop()
-        await self._writer.stop()
+        await engine.writer.stop()
         self._database.close()
         if self._pruning is not None:
             await asyncio.wait([self._pruning], timeout=ENDING_S)
         if self._lock is not None:
             self._lock.release()
         if self._told_to_stop_at is not None:
-            seconds = round(monotonic() - self._told_to_stop_at, 2)
-            log.info(
-                "stopped", extra={"fields": {"seconds": seconds, "not_handed_back": len(self._executor.held)}}
-            )
+            fields = {
+                "seconds": round(monotonic() - self._told_to_stop_at, 2),
+                "not_handed_back": len(engine.executor.held),
+            }
+            log.info("stopped", extra={"fields": fields})
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task: asyncio.Task[object] = asyncio.create_task(work)
@@ -215,13 +200,13 @@ class Process:
                 log.exception("a part of this process has failed, and goes on")
 
     async def _beat(self) -> None:
-        await self._store.beat(self._executor.owner, LEASE_S)
+        await self._engine.store.beat(self._engine.executor.owner, LEASE_S)
 
     async def _look_for_cancels(self) -> None:
-        held = self._executor.held
+        held = self._engine.executor.held
         if held:
-            for key in await self._store.cancels(held):
-                self._executor.cancel(key)
+            for key in await self._engine.store.cancels(held):
+                self._engine.executor.cancel(key)
 
     async def _submit(self, request: RunRequest, key: IdempotencyKey, tenant: str) -> object:
         return await self._runs.submit(request, key=key, who=Principal("schedule", tenant, has_quotas=False))

@@ -6,9 +6,7 @@ import asyncio
 import importlib
 import logging
 import os
-import socket
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from ..agent.core import Agent
 from ..config import Environment, ScheduledRun, Settings
@@ -16,8 +14,6 @@ from ..errors import AgentCoreError, CallerError, ConfigurationError, ToolModule
 from ..llm.interface import CompletionClient, LLMClient
 from ..llm.trace_context import current_traceparent
 from ..redaction import Redactor
-from ..runs.executor import Executor
-from ..runs.feed import EventFeed
 from ..runs.models import DEFAULT_TENANT, RunKey, RunRequest
 from ..runs.notes import NoteService
 from ..runs.ports import RunObserver
@@ -26,13 +22,8 @@ from ..runs.requests import new_run, opening
 from ..runs.schedule import Schedule, Scheduler
 from ..runs.service import RunService
 from ..runs.usage import to_nano
-from ..runs.voices import Voices
 from ..storage.notes import SqlNoteStore
-from ..storage.notifications import Notifier
-from ..storage.relay import Relay
-from ..storage.runs import SqlRunStore
 from ..storage.usage import SqlUsageStore
-from ..storage.writer import GroupWriter
 from ..telemetry.logs import Log
 from ..telemetry.place import RunPlace
 from ..telemetry.tracing import open_tracing
@@ -40,11 +31,11 @@ from ..tools.base import ToolSource
 from ..tools.builtin import tools_over
 from .access import Access
 from .database import declare_database
+from .engine import Engine, process_name
 from .misspelt import given_names, misspelt
 from .models import Models
 from .process import GRACE_S, Process
 from .production import refuse_the_forgotten, warnings_of
-from .queue import queue_of
 from .quotas import RunQuotas
 from .readiness import Readiness
 from .secrets import known_secrets
@@ -54,9 +45,6 @@ if TYPE_CHECKING:
     from ..telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-NEWS_POLL_S = 1.0
-"""How often a run that somebody waits for is looked at, in case the news of it got lost between processes."""
 
 
 class Services:
@@ -78,8 +66,7 @@ class Services:
         self.tracing = open_tracing(os.environ)
         self._warnings = [*warnings_of(settings), *misspelt(given_names(os.environ))]
         self.stopping = asyncio.Event()
-        # at most 63 characters, since it is also the name of its sessions in Postgres
-        owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid4().hex[:8]}"
+        owner = process_name()
         database = declare_database(settings, owner=owner)
         self.access = Access(settings, database)
         # embedded, a process does all; over Postgres it accepts and answers, and workers execute
@@ -88,37 +75,23 @@ class Services:
         self.models = Models(settings, llm_client=llm_client, executes=executes)
         self.agent = _agent(settings, self.models, self.tools)
         self.metrics = _metrics(settings, self.tools, database)
-        queue = queue_of(database)
-        store = SqlRunStore(database, queue)
-        voices = Voices(self.redactor)
-        feed = EventFeed(store, poll_s=None if database.is_sqlite else NEWS_POLL_S, voices=voices)
-        notifier = None if database.is_sqlite else Notifier(database)
-        relay = None if database.is_sqlite else Relay(database, voices, feed)
-        writer = GroupWriter(
-            database,
-            feed,
-            None if notifier is None else notifier.notify,
-            on_commit=None if self.metrics is None else self.metrics.journal.committed,
-        )
         quotas = RunQuotas(settings, database, has_own_model=llm_client is not None)
-        executor = Executor(
+        engine = Engine(
+            settings,
+            database,
             self.agent,
-            store,
-            writer,
-            owner,
-            concurrency=settings.run_concurrency,
-            tenant_limit=settings.tenant_concurrency,
-            on_finished=self.log.run_finished,
-            voices=voices,
-            observers=[RunPlace(), *quotas.observers, *self._watchers()],
+            owner=owner,
+            log=self.log,
             redactor=self.redactor,
+            observers=[RunPlace(), *quotas.observers, *self._watchers()],
+            on_commit=None if self.metrics is None else self.metrics.journal.committed,
         )
         self.runs = RunService(
             self.agent,
-            store,
-            queue,
-            executor,
-            feed,
+            engine.store,
+            engine.queue,
+            engine.executor,
+            engine.feed,
             executes=executes,
             admission=quotas.admission,
             traceparent=current_traceparent,
@@ -128,14 +101,8 @@ class Services:
         self._process = Process(
             settings,
             database,
-            store=store,
-            queue=queue,
-            writer=writer,
-            executor=executor,
-            feed=feed,
+            engine,
             runs=self.runs,
-            notifier=notifier,
-            relay=relay,
             scheduler=Scheduler([_schedule(entry, self.agent) for entry in settings.schedules]),
             quotas=quotas,
             executes=executes,
