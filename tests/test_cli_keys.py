@@ -289,15 +289,23 @@ def test_nothing_is_upgraded_beside_a_server(served: Database, capsys: pytest.Ca
 
 
 def test_a_server_with_another_pepper_says_why_it_does_not_start_and_nothing_after_that(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create(capsys)
-    monkeypatch.setenv("KEY_PEPPER", "0123456789abcdef0123456789abcdef")
-    with caplog.at_level("INFO"):
-        assert main(["serve", "--port", "0"]) == 2
-    (said,) = Said(capsys).err.splitlines()
-    assert "another pepper" in said
-    assert not caplog.records
+    here = {"DATA_DIR": str(tmp_path / "data"), "KEY_PEPPER": "0123456789abcdef0123456789abcdef"}
+    for environment in ("development", "production"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, **here, "ENVIRONMENT": environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert ended.returncode == 2
+        (said,) = ended.stderr.splitlines()
+        assert "another pepper" in said
 
 
 def test_a_key_with_another_pepper_is_refused(
@@ -375,6 +383,18 @@ def test_an_empty_list_of_scopes_is_no_key(scopes: str, capsys: pytest.CaptureFi
         main(["keys", "create", "--name", "ci", "--scopes", scopes])
     assert ended.value.code == 2
     assert "--scopes" in Said(capsys).err
+
+
+def test_a_database_that_is_made_for_the_key_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is in another directory than the server makes a key that nobody knows of."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "elsewhere"))
+    for is_made in (True, False):
+        assert main(["keys", "create", "--name", "ci"]) == 0
+        said = Said(capsys)
+        assert (f"{tmp_path / 'elsewhere' / 'agent-core.db'} was made" in said.err) is is_made
+        assert said.key
 
 
 def test_an_empty_tenant_is_not_the_default_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,10 +69,9 @@ def out_of_corrections(times: int, problem: str) -> RunFinished:
 
 def out_of_steps(max_steps: int) -> RunFinished:
     """End a run that has made as many calls as it may."""
+    steps = "1 step" if max_steps == 1 else f"{max_steps} steps"
     return RunFinished(
-        "error",
-        f"Stopped without an answer after {max_steps} steps, the limit of this run (max_steps).",
-        "step_limit",
+        "error", f"Stopped without an answer after {steps}, the limit of this run (max_steps).", "step_limit"
     )
 
 

@@ -157,6 +157,16 @@ STORABLE = {
     ],
 }
 
+GROUPS = {
+    "runs": "Goals carried out: at once, or kept in the queue.",
+    "governance-notes": "Notes on proposals.",
+    "tools": "What runs may use.",
+    "usage": "What models took.",
+    "keys": "Who may ask, and what for.",
+    "health": "For whoever watches the service.",
+}
+"""What operations are grouped by on the pages that describe them, in this order."""
+
 WITH_NULLS: tuple[type[BaseModel], ...] = (
     RunTaskRequest,
     RunTaskResponse,
@@ -195,8 +205,10 @@ def _document(app: FastAPI, tool_names: list[str], model_names: list[str]) -> di
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schemas["Problem"].pop("$defs", {}))
     apart = {"IdempotencyKey": idempotency.PARAMETER}  # headers, of which routes only speak: see there
-    for operations in document["paths"].values():
+    document["tags"] = [{"name": name, "description": said} for name, said in GROUPS.items()]
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            operation["tags"] = [_group(path)]
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                 del operation["responses"]["422"]  # FastAPI's own; where we document none, there is none
             parameters = operation.get("parameters", [])
@@ -218,6 +230,11 @@ def _document(app: FastAPI, tool_names: list[str], model_names: list[str]) -> di
         _branch(schemas[model.__name__], "model", "string")["enum"] = model_names
         _branch(schemas[model.__name__], "output_schema", "object").update(STORABLE_OBJECT)
     return document
+
+
+def _group(path: str) -> str:
+    first = path.removeprefix("/api/v1/").strip("/").partition("/")[0]
+    return {"run-task": "runs", "metrics": "health"}.get(first, first)
 
 
 def _say_who_may(document: dict[str, Any], app: FastAPI, required: bool) -> None:

@@ -113,10 +113,16 @@ def _moment(text: str) -> datetime:
 def _create(options: argparse.Namespace) -> int:
     from ..bootstrap.keys import open_keys
     from ..config import Settings
+    from ..storage.database import FILE_NAME
 
     settings = Settings()
+    made = None if settings.database_url else settings.data_dir / FILE_NAME
+    if made is not None and made.exists():
+        made = None
     with open_keys(settings) as keys:
         issued = asyncio.run(_issue(keys, options))
+    if made is not None:  # which may be a slip: whoever serves has another directory
+        _remark(f"There was no database: {made} was made.")
     if not settings.tool_modules:  # whose tools are not known here
         for warning in _slips(issued.key.permissions):
             complain(warning)

@@ -62,6 +62,13 @@ def test_every_error_answer_is_documented_as_a_problem(document: dict[str, Any])
     assert {"400", "413", "415", "422"} <= set(document["paths"]["/api/v1/run-task"]["post"]["responses"])
 
 
+def test_every_operation_stands_in_one_of_the_groups(document: dict[str, Any]) -> None:
+    groups = [tag["name"] for tag in document["tags"]]
+    used = [operation["tags"] for operations in document["paths"].values() for operation in operations.values()]
+    assert all(len(tags) == 1 for tags in used)
+    assert {*groups} == {tag for tags in used for tag in tags}
+
+
 def test_examples_are_examples_of_what_they_stand_in(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     with_examples = [name for name, schema in schemas.items() if schema.get("examples")]
