@@ -45,7 +45,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application for `settings`; of the environment it reads only `OTEL_*`, and which names are slips.
+    """Return the application for `settings`; of the environment it reads only the `OTEL_*` of the standard.
 
     Raises:
         SetupError: a tool module cannot be imported.

@@ -16,8 +16,8 @@ HEAD = """\
 
 Every setting there is. They are read from the environment, or from a file `.env` in the directory that the program
 is started in; the environment wins. Nothing has to be set. Lists are comma-separated or JSON. Empty and unknown
-variables are ignored; a name that is almost a setting's is warned of at the start, and a bad value stops it with
-one line that names the variable.
+variables are ignored; `serve` and `worker` warn of a name that is almost a setting's, and a bad value stops the
+start with one line that names the variable.
 
 This page is made from `app/config.py` by `uv run python docs/settings.py > docs/settings.md`.
 

@@ -296,7 +296,7 @@ def test_a_server_with_another_pepper_says_why_it_does_not_start_and_nothing_aft
     for environment in ("development", "production"):
         ended = subprocess.run(
             [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
-            cwd=Path(__file__).parent.parent,
+            cwd=tmp_path,
             env={**os.environ, **here, "ENVIRONMENT": environment},
             capture_output=True,
             text=True,

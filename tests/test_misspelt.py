@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from app.bootstrap import build_services
-from app.bootstrap.misspelt import given_names, misspelt
+from app.bootstrap.misspelt import slips
 from app.config import Settings
 
 
@@ -25,33 +27,42 @@ from app.config import Settings
     ],
 )
 def test_a_slip_is_named_with_what_is_meant(slip: str, meant: str) -> None:
-    assert list(misspelt([slip])) == [f"{slip.upper()}: there is no such setting; is {meant} meant?"]
+    assert list(slips([slip])) == [f"{slip.upper()}: there is no such setting; is {meant} meant?"]
 
 
-OTHERS = """HOSTNAME HOSTTYPE HOME SHELL PATH LANG EXPORT REPORT DATABASE_URL_OLD OPENAI_API_KEY_2 OPENAI_ORG_ID
-    GROQ_API_KEY AZURE_OPENAI_API_KEY MISTRAL_API_KEY COHERE_API_KEY POSTGRES_PASSWORD REDIS_URL REDIS_PORT ENV
-    OTEL_SERVICE_NAME UV_PROJECT_ENVIRONMENT PYTHONPATH NODE_ENV CORE_SERVICE_PORT LOGNAME LC_ALL TMPDIR"""
+OTHERS = """
+    HOSTS GHOST PORTS SPORT DEBUGS HOSTNAME HOSTTYPE HOME SHELL PATH LANG EXPORT REPORT DATABASE_URL_OLD
+    OPENAI_API_KEY_2 OPENAI_ORG_ID GROQ_API_KEY AZURE_OPENAI_API_KEY MISTRAL_API_KEY COHERE_API_KEY
+    POSTGRES_PASSWORD REDIS_URL REDIS_PORT ENV OTEL_SERVICE_NAME UV_PROJECT_ENVIRONMENT PYTHONPATH NODE_ENV
+    CORE_SERVICE_PORT LOGNAME LC_ALL TMPDIR
+"""
 
 
 @pytest.mark.parametrize("name", OTHERS.split())
 def test_what_belongs_to_others_is_left_alone(name: str) -> None:
-    assert list(misspelt([name])) == []
+    assert list(slips([name])) == []
 
 
 def test_settings_are_no_slips_in_either_case() -> None:
-    assert list(misspelt([*Settings.model_fields, *(name.upper() for name in Settings.model_fields)])) == []
+    assert list(slips([*Settings.model_fields, *(name.upper() for name in Settings.model_fields)])) == []
 
 
-def test_the_environment_and_the_file_are_looked_at_and_no_value_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(Settings.model_config, "env_file", ".env")  # which tests do without otherwise
-    (tmp_path / ".env").write_text("KEY_PEPER=canary-1\n")
-    monkeypatch.setenv("TENANT_RATE_LIMTI", "canary-2")
-    assert [*given_names(["PATH"])] == ["PATH", "key_peper"]
-    build_services(Settings()).warn()
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
-    assert "KEY_PEPPER meant?" in caplog.text
-    assert "TENANT_RATE_LIMIT meant?" in caplog.text
-    assert "canary" not in caplog.text
+def test_the_environment_and_the_file_are_looked_at_and_no_value_is_shown(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KEY_PEPER=canary-1\n", encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "DATA_DIR": str(tmp_path / "data"), "TENANT_RATE_LIMTI": "canary-2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stderr is not None
+            said = [server.stderr.readline() for _ in range(3)]
+        finally:
+            server.terminate()
+            said += server.communicate(timeout=30)[1].splitlines()
+    text = "".join(said)
+    assert "KEY_PEPER: there is no such setting; is KEY_PEPPER meant?" in text
+    assert "TENANT_RATE_LIMTI: there is no such setting; is TENANT_RATE_LIMIT meant?" in text
+    assert "canary" not in text

@@ -173,7 +173,7 @@ def test_what_is_said_of_keys_limits_and_health_is_so() -> None:
     assert "which knows of a change within 2 seconds" in OPERATIONS
     assert f"({key_service.MAX_OVERLAP_S // 86_400} days at most)" in OPERATIONS
     assert (quotas.FRESH_S, limits.RETRY_S) == (0.5, 5)
-    assert "at most half a second old" in OPERATIONS
+    assert "it knows half a second later" in OPERATIONS
     assert "tries again every five seconds" in OPERATIONS
 
 

@@ -20,10 +20,12 @@ from durable_runs import until
 from fakes import FakeTool, ScriptedModel, call
 
 import app.bootstrap.process as process_module
-from app.bootstrap import build_services
+from app.bootstrap import build_services, open_runs
+from app.bootstrap.access import Access
+from app.bootstrap.models import Models
 from app.bootstrap.services import Services
 from app.config import Settings
-from app.errors import StorageUnavailableError
+from app.errors import ConfigurationError, DataInUseError, StorageUnavailableError
 from app.jsonvalue import JsonObject
 from app.runs.models import RunRequest
 from app.storage.lockfile import DirectoryLock
@@ -177,6 +179,41 @@ async def test_a_start_that_fails_leaves_nothing_open(data_dir: Path, monkeypatc
         await services.start()
     assert nothing_is_open(services)
     DirectoryLock.acquire(data_dir, "the next one").release()
+
+
+async def test_a_data_directory_in_use_leaves_nothing_of_us_open(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    async def close(self: object) -> None:
+        closed.append(type(self).__name__)
+
+    for part in (Models, Access):
+        monkeypatch.setattr(part, "aclose", close)
+    holder = DirectoryLock.acquire(data_dir, "somebody else")
+    for start in (Services.start, Services.start_serving):
+        with pytest.raises(DataInUseError):
+            await start(build_services(Settings(data_dir=data_dir)))
+    holder.release()
+    assert closed == ["Models", "Access"] * 2
+
+
+async def test_no_run_begins_in_a_server_that_refuses_to_start(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_runs(Settings(data_dir=data_dir), executes=False) as runs:
+        left = await runs.submit(RunRequest("Calculate 6*7"))
+
+    async def refuse(_: object) -> None:
+        await asyncio.sleep(0.2)
+        raise ConfigurationError("another pepper")
+
+    monkeypatch.setattr(Access, "check", refuse)
+    with pytest.raises(ConfigurationError):
+        await build_services(Settings(data_dir=data_dir)).start_serving()
+    async with open_runs(Settings(data_dir=data_dir), executes=False) as runs:
+        assert (await runs.get(left.run_id)).status == "queued"
 
 
 async def test_a_first_heartbeat_that_fails_leaves_nothing_open(

@@ -19,7 +19,7 @@ from app.errors import QuotaExceededError
 from app.jsonvalue import JsonObject
 from app.llm.interface import LLMResponse
 from app.permissions import Permissions
-from app.runs.models import Run, RunRequest
+from app.runs.models import FinishedRun, Run, RunRequest
 from app.tools.base import tool_registry
 
 GO = RunRequest("Calculate 6*7")
@@ -137,12 +137,30 @@ async def test_one_request_after_another_gets_what_is_left_and_no_more(place: di
             await services.runs.run_task("Calculate 6*7", who=ann)
 
 
-async def test_runs_side_by_side_use_at_most_what_each_of_them_was_given(place: dict[str, Any]) -> None:
-    async with serving(place, executes=True, max_steps=2) as services:
-        ann = Principal("key:ann", limits=Limits(steps_per_day=5))
-        asked = (services.runs.run_task("Calculate 6*7 and calculate 6*8", who=ann) for _ in range(8))
+async def test_many_keys_of_a_tenant_one_after_another_get_what_it_has_left_and_no_more(
+    place: dict[str, Any],
+) -> None:
+    async with serving(place, executes=True, tenant_steps_per_day=5) as services:
+        askers = [Principal(f"key:{number}") for number in range(8)]
+        for who in askers:  # each of them without a step, so that what was used is known for each
+            await services.runs.run_task("hello", who=who)
+        steps = []
+        for who in askers[:3]:
+            run = await services.runs.run_task("Calculate 6*7 and calculate 6*8", who=who)
+            steps.append(len(run.trace))
+        assert steps == [2, 2, 1]
+        for who in askers:
+            with pytest.raises(QuotaExceededError, match="steps of this tenant"):
+                await services.runs.run_task("Calculate 6*7", who=who)
+
+
+async def test_runs_side_by_side_use_each_no_more_than_was_left_when_it_began(place: dict[str, Any]) -> None:
+    async with serving(place, executes=True) as services:
+        ann = Principal("key:ann", limits=Limits(steps_per_day=3))
+        goal = "Calculate 1+1, calculate 2+2, calculate 3+3, calculate 4+4 and calculate 5+5"
+        asked = (services.runs.run_task(goal, who=ann) for _ in range(8))
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        runs = [answer for answer in answers if not isinstance(answer, BaseException)]
-        assert all(len(run.trace) <= 2 for run in runs)
+        assert all(isinstance(answer, FinishedRun | QuotaExceededError) for answer in answers), answers
+        assert {len(answer.trace) for answer in answers if isinstance(answer, FinishedRun)} == {3}
         with pytest.raises(QuotaExceededError):
             await services.runs.run_task("Calculate 6*7", who=ann)

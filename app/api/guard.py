@@ -17,6 +17,7 @@ from ..permissions import METRICS_READ
 API_KEY_HEADER: Final = b"x-api-key"
 BEARER: Final = b"bearer "
 
+_PORT: Final = re.compile(r":[0-9]*\Z", re.ASCII)
 _IPV4: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII)
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -166,7 +167,7 @@ class Guard:
 
 def host_name(host: str) -> str:
     """Return what a Host header names, without the port (RFC 9110 section 7.2)."""
-    return host if host.endswith("]") else host.rpartition(":")[0] or host
+    return _PORT.sub("", host)
 
 
 def _is_near(host: str) -> bool:

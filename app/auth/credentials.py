@@ -59,7 +59,7 @@ class Authenticator:
         self._tokens = tokens
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
-        self._under_way: Shared[tuple[bytes, int], Principal] = Shared()
+        self._under_way: Shared[tuple[bytes, int, int], Principal] = Shared()
         self._changes = 0
 
     async def authenticate(self, credential: str) -> Principal:
@@ -77,8 +77,9 @@ class Authenticator:
         if known is not None and now < known.until:
             return known.principal
         changes = self._changes
-        # what began before a change is not for those who ask after it
-        return await self._under_way.get((digest, changes), lambda: self._look_up(credential, digest, changes))
+        # what began before a change, or longer ago than it would be remembered, is not for those who ask now
+        which = digest, changes, int(now // REMEMBER_S)
+        return await self._under_way.get(which, lambda: self._look_up(credential, digest, changes))
 
     async def _look_up(self, credential: str, digest: bytes, changes: int) -> Principal:
         until = self._clock() + REMEMBER_S

@@ -1,7 +1,8 @@
-"""Variables that are almost the name of a setting, and so most likely a slip of who set them."""
+"""Variables that are almost the name of a setting, and so most likely a slip of whoever set them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Final
@@ -14,16 +15,19 @@ CLOSENESS: Final = 0.88
 """How alike two names are (difflib): of nine letters one is missing, too many or in another place."""
 
 
-def given_names(environ: Iterable[str]) -> Iterator[str]:
-    """Yield the names that the environment and the file of the settings give."""
-    yield from environ
-    yield from DotEnvSettingsSource(Settings).env_vars
+SHORTEST: Final = 6
+"""Of a shorter name (HOST, PORT, DEBUG) a letter makes another word."""
 
 
-def misspelt(given: Iterable[str]) -> Iterator[str]:
-    """Yield a warning for each of the names that is none of a setting, and almost is; values are not looked at."""
-    settings = [name.upper() for name in Settings.model_fields]
-    for name in sorted({name.upper() for name in given} - {*settings}):
-        for meant in get_close_matches(name, settings, 1, CLOSENESS):
+def slips(environ: Iterable[str] = os.environ) -> Iterator[str]:
+    """Yield a warning for each name in the environment, or in `.env`, that is almost one of a setting.
+
+    What the values are is not looked at.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    long = [name for name in known if len(name) >= SHORTEST]
+    given = {name.upper() for name in (*environ, *DotEnvSettingsSource(Settings).env_vars)}
+    for name in sorted(given.difference(known)):
+        for meant in get_close_matches(name, long, 1, CLOSENESS):
             if not name.startswith(f"{meant}_"):  # who keeps a second one of them for another program means it
                 yield f"{name}: there is no such setting; is {meant} meant?"

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..auth.principal import Principal
 from ..config import Settings
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..telemetry.metrics_port import MetricsPort
 
 log = logging.getLogger(__name__)
+
+Check: TypeAlias = Callable[[], Awaitable[None]]
 
 LEASE_S: Final = 6.0
 HEARTBEAT_S: Final = 2.0
@@ -82,8 +84,11 @@ class Process:
         self._told_to_stop_at: float | None = None
         self.died = asyncio.Event()
 
-    async def start(self) -> None:
+    async def start(self, check: Check | None = None) -> None:
         """Open the database and begin, unless that has been done.
+
+        Args:
+            check: raises what is wrong with the database, before any work is begun.
 
         Raises:
             SetupError, StorageError: it cannot be had; nothing is left open.
@@ -93,7 +98,7 @@ class Process:
         self._lock = await asyncio.to_thread(connect, self._database, self._settings)
         self._started = True
         try:
-            await self._begin()
+            await self._begin(check)
         except BaseException:
             await self.stop(0)
             raise
@@ -112,13 +117,15 @@ class Process:
             self._metrics_port = MetricsPort(self._metrics)
             self._metrics_port.start(listener)
 
-    async def _begin(self) -> None:
+    async def _begin(self, check: Check | None) -> None:
         engine = self._engine
         self._serve_metrics()
         self._database.attach(engine.writer)
         engine.writer.start()
         if not self._database.is_sqlite and await self._database.read(is_above_security):
             log.warning("the database role is above row-level security, which so does not keep tenants apart")
+        if check is not None:
+            await check()
         await self._quotas.begin()
         if engine.notifier is not None:
             self._keep(engine.notifier.listen_forever(engine.feed.changed, engine.relay))

@@ -29,6 +29,7 @@ class RunQuotas:
             Quotas(SqlDailyUsage(database), key, tenant),
             slots,
             settings.max_steps,
+            settings.max_tokens,
             is_free=settings.llm_model == MOCK.prefix and not settings.llm_fallbacks and not has_own_model,
         )
         self.observers: list[RunObserver] = [] if self._own is None else [self._own]

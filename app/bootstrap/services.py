@@ -32,9 +32,8 @@ from ..tools.builtin import tools_over
 from .access import Access
 from .database import declare_database
 from .engine import Engine, process_name
-from .misspelt import given_names, misspelt
 from .models import Models
-from .process import GRACE_S, Process
+from .process import GRACE_S, Check, Process
 from .production import refuse_the_forgotten, warnings_of
 from .quotas import RunQuotas
 from .readiness import Readiness
@@ -64,7 +63,7 @@ class Services:
         self.redactor = Redactor(known_secrets(settings))
         self.log = Log(level, as_json=settings.environment is Environment.PRODUCTION, redactor=self.redactor)
         self.tracing = open_tracing(os.environ)
-        self._warnings = [*warnings_of(settings), *misspelt(given_names(os.environ))]
+        self._warnings = list(warnings_of(settings))
         self.stopping = asyncio.Event()
         owner = process_name()
         database = declare_database(settings, owner=owner)
@@ -116,17 +115,19 @@ class Services:
         Raises:
             SetupError, StorageError: the database cannot be had; nothing is left open.
         """
-        await self._process.start()
+        await self._start()
 
     async def start_serving(self) -> None:
-        """Start, and make sure that whoever asks can be admitted.
+        """Start, once it is sure that whoever asks can be admitted.
 
         Raises:
             SetupError, StorageError: the database cannot be had, or keys cannot be checked; nothing is left open.
         """
-        await self.start()
+        await self._start(self.access.check)
+
+    async def _start(self, check: Check | None = None) -> None:
         try:
-            await self.access.check()
+            await self._process.start(check)
         except BaseException:
             await self._close(0)
             raise

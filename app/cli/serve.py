@@ -48,6 +48,7 @@ def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
     from ..bootstrap.listening import listen
+    from ..bootstrap.misspelt import slips
     from ..bootstrap.production import warnings_of_address
     from ..config import Settings
     from .protocol import BoundedProtocol
@@ -68,7 +69,7 @@ def _serve(options: argparse.Namespace) -> int:
     config.load()  # builds the app: what is wrong with it is said before anything listens
     with listen(host, port) as listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        warnings = list(warnings_of_address(settings, host))
+        warnings = [*warnings_of_address(settings, host), *slips()]
         died = runner.run(_until_told_to_stop(config, listener, _greeting(settings, address), warnings))
     return 1 if died else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 GRACE_S: Final = 18.0
 """How long runs may take to end the step they are in. With all that follows, the process ends within 30 s."""
+
+log = logging.getLogger(__name__)
 
 
 def add_to(commands: Commands) -> None:
@@ -50,6 +53,7 @@ def _worker(options: argparse.Namespace) -> int:
 async def _work(settings: Settings) -> bool:
     """Carry out runs until told to end, or until a part of the process dies (True); hand back what is left."""
     from ..bootstrap import build_services
+    from ..bootstrap.misspelt import slips
     from ..bootstrap.tuning import tuned
 
     services = build_services(settings, executes=True)
@@ -63,6 +67,8 @@ async def _work(settings: Settings) -> bool:
     try:
         print(_greeting(settings), file=sys.stderr, flush=True)  # noqa: T201
         services.warn()
+        for slip in slips():
+            log.warning("%s", slip)
         with tuned():
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
     finally:

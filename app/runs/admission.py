@@ -15,14 +15,23 @@ class Admission:
     """Admits runs within the quotas of whoever asks for them, and of their tenant.
 
     Args:
-        max_steps: how many tool calls a run may make that does not say so itself.
+        max_steps, max_tokens: what a run may use that does not say so itself; None is any number.
         is_free: whether the model that runs have as a rule takes no tokens: to count them would only cost time.
     """
 
-    def __init__(self, quotas: Quotas, slots: RunSlots, max_steps: int, *, is_free: bool = False) -> None:
+    def __init__(
+        self,
+        quotas: Quotas,
+        slots: RunSlots,
+        max_steps: int,
+        max_tokens: int | None = None,
+        *,
+        is_free: bool = False,
+    ) -> None:
         self._quotas = quotas
         self._slots = slots
         self._max_steps = max_steps
+        self._max_tokens = max_tokens
         self._is_free = is_free
 
     async def admit(self, new: NewRun, who: Principal, begun: RunStarted) -> tuple[NewRun, RunStarted]:
@@ -35,7 +44,8 @@ class Admission:
         if not who.has_quotas:
             return new, begun
         takes_tokens = not self._is_free or begun.model is not None
-        wanted = Allowance(begun.max_steps or self._max_steps, begun.max_tokens if takes_tokens else 0)
+        tokens = begun.max_tokens or self._max_tokens
+        wanted = Allowance(begun.max_steps or self._max_steps, tokens if takes_tokens else 0)
         granted = await self._quotas.admit(who, wanted)
         new = self._slots.take(new, who)
         if granted.steps or granted.tokens:

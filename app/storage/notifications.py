@@ -23,6 +23,9 @@ MAX_CHARS: Final = 7_000
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 
+HELD_S: Final = 1.0
+"""How long a connection has to hold before an outage is over: it may be taken and broken off again and again."""
+
 
 class Notifier:
     """Tells other processes which runs have something new, and hears it of them. What it is, each reads itself."""
@@ -59,16 +62,22 @@ class Notifier:
             if relay is not None:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(live.CHANNEL)))
                 relay.call_again()
-            patience.succeeded()
-            async for notification in connection.notifies():
-                if relay is not None and notification.channel == live.CHANNEL:
-                    relay.receive(notification.payload)
-                    continue
-                sender, *lines = notification.payload.split("\n")
-                if sender != self._me:
-                    for line in lines:
-                        tenant, _, run_id = line.rpartition(" ")
-                        changed(RunKey(tenant, run_id))
+            held = asyncio.get_running_loop().call_later(HELD_S, patience.succeeded)
+            try:
+                async for notification in connection.notifies():
+                    if relay is not None and notification.channel == live.CHANNEL:
+                        relay.receive(notification.payload)
+                    else:
+                        self._receive(notification.payload, changed)
+            finally:
+                held.cancel()
+
+    def _receive(self, payload: str, changed: Callable[[RunKey], None]) -> None:
+        sender, *lines = payload.split("\n")
+        if sender != self._me:
+            for line in lines:
+                tenant, _, run_id = line.rpartition(" ")
+                changed(RunKey(tenant, run_id))
 
     def _payloads(self, units: Sequence[Unit]) -> Iterator[str]:
         payload = self._me

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -51,8 +52,8 @@ def prune(
             found_events += some.events
             if some.runs < batch:
                 break
-    forgotten = _forget_keys(database, batch)
-    database.transact_now(_forget_days)
+    forgotten = _in_batches(database, _forget_keys, batch)
+    _in_batches(database, _forget_days, batch)
     return Pruned(found_runs, found_events, forgotten)
 
 
@@ -124,6 +125,17 @@ def select_old_keys(batch: int) -> Select[Any]:
     )
 
 
+def select_old_days(batch: int) -> Select[Any]:
+    """Select the oldest of what counted against the quotas of a day that is long over."""
+    columns = daily_usage.c
+    return (
+        select(columns.tenant, columns.subject, columns.day)
+        .where(columns.day < now_us() // DAY_US - QUOTA_DAYS_KEPT)
+        .order_by(columns.day)
+        .limit(batch)
+    )
+
+
 def _prune_some(connection: Connection, too_old: ColumnElement[bool], batch: int) -> Pruned:
     some = [tuple(row) for row in connection.execute(select_prunable(too_old, batch))]
     if not some:
@@ -134,16 +146,16 @@ def _prune_some(connection: Connection, too_old: ColumnElement[bool], batch: int
     return Pruned(len(some), gone.rowcount, 0)
 
 
-def _forget_keys(database: Database, batch: int) -> int:
+def _in_batches(database: Database, forget: Callable[[Connection, int], int], batch: int) -> int:
     forgotten = 0
     while True:
-        some = database.transact_now(lambda connection: _forget_some(connection, batch))
+        some = database.transact_now(lambda connection: forget(connection, batch))
         forgotten += some
         if some < batch:
             return forgotten
 
 
-def _forget_some(connection: Connection, batch: int) -> int:
+def _forget_keys(connection: Connection, batch: int) -> int:
     some = [tuple(row) for row in connection.execute(select_old_keys(batch))]
     if some:
         named = tuple_(idempotency_keys.c.tenant, idempotency_keys.c.key).in_(some)
@@ -151,5 +163,9 @@ def _forget_some(connection: Connection, batch: int) -> int:
     return len(some)
 
 
-def _forget_days(connection: Connection) -> None:
-    connection.execute(delete(daily_usage).where(daily_usage.c.day < now_us() // DAY_US - QUOTA_DAYS_KEPT))
+def _forget_days(connection: Connection, batch: int) -> int:
+    some = [tuple(row) for row in connection.execute(select_old_days(batch))]
+    if some:
+        named = tuple_(daily_usage.c.tenant, daily_usage.c.subject, daily_usage.c.day).in_(some)
+        connection.execute(delete(daily_usage).where(named))
+    return len(some)

@@ -199,3 +199,5 @@ daily_usage: Final = Table(
     Column("tokens", BigInteger, nullable=False),
 )
 """What counts against the quotas of a day (days since 1970, UTC), by whoever it is counted for."""
+
+Index("daily_usage_oldest", daily_usage.c.day)

@@ -6,6 +6,7 @@ they ask for it, which needs the extra `otel`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,9 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
 """The semantic conventions that the spans keep to, those for HTTP and those for generative AI."""
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+LOCAL: Final = "http://localhost:4318"
+"""Where spans go that nobody has given an address (the specification of OTLP exporters)."""
+
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 HTTP: Final = "otlp_proto_http"
@@ -101,13 +105,13 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing | None:
 def _exporters(environ: Mapping[str, str]) -> list[str]:
     """Return the names under which the exporters are installed; `otlp` means one of two."""
     named = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
-    otlp = "otlp_proto_grpc" if environ.get(_first_set(environ, PROTOCOLS)) == "grpc" else HTTP
+    otlp = "otlp_proto_grpc" if environ.get(_first_set(environ, PROTOCOLS), "").lower() == "grpc" else HTTP
     return [otlp if name.strip() == "otlp" else name.strip() for name in named.split(",") if name.strip()]
 
 
 def _first_set(environ: Mapping[str, str], names: Sequence[str]) -> str:
     """Return which of the variables, of which the first counts most, is set; the last if none is."""
-    return next((name for name in names if environ.get(name, "").strip()), names[-1])
+    return next((name for name in names if environ.get(name)), names[-1])
 
 
 def _exporter(name: str, environ: Mapping[str, str]) -> SpanExporter:
@@ -119,7 +123,7 @@ def _exporter(name: str, environ: Mapping[str, str]) -> SpanExporter:
     if not found:
         raise ConfigurationError(f"OTEL_TRACES_EXPORTER: no exporter {name[:80]!r} is installed.")
     endpoint = _first_set(environ, ENDPOINTS)
-    if name == HTTP and environ.get(endpoint) and not environ[endpoint].startswith(("http://", "https://")):
+    if name == HTTP and not re.match(r"https?://[^/]", environ.get(endpoint) or LOCAL, re.IGNORECASE):
         # it would be taken, and spans lost without a word
         raise ConfigurationError(f"{endpoint}: it has to begin with http:// or https://")
     exporter: SpanExporter = found[0].load()()

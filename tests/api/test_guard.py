@@ -399,6 +399,8 @@ def test_only_known_hosts_are_answered(client_with: Callable[..., TestClient]) -
         ("evil.example:8000", 403),
         ("127.0.0.1.evil.example", 403),
         ("localhost.evil.example:8000", 403),
+        ("localhost:evil.example", 403),
+        ("a:b.evil.example:80", 403),
         ("", 200),
     ],
 )

@@ -80,6 +80,20 @@ async def test_what_is_looked_up_before_a_change_is_not_for_those_who_ask_after_
         await desk.show()
 
 
+async def test_a_look_up_that_takes_long_is_not_for_those_who_ask_much_later() -> None:
+    desk = Desk()
+    before = desk.show()
+    await desk.are_asked(1)
+    desk.answer = UnauthenticatedError("revoked elsewhere")
+    desk.now += REMEMBER_S
+    after = desk.show()
+    await desk.are_asked(2)
+    desk.may_answer.set()
+    assert await before == Principal("key:one")
+    with pytest.raises(UnauthenticatedError):
+        await after
+
+
 async def test_who_goes_away_takes_the_answer_from_nobody() -> None:
     desk = Desk()
     first, second = desk.show(), desk.show()

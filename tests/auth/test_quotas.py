@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+import app.auth.quotas as quotas_module
 from app.auth.charges import TENANT
 from app.auth.principal import UNLIMITED, Account, Limits, Principal
 from app.auth.quotas import FRESH_S, Allowance, DailyUse, Quotas
@@ -90,7 +91,7 @@ async def test_what_somebody_uses_counts_for_every_key_that_theirs_descends_from
     ledger.used_today["key:bob"] = DailyUse(5, 20)
     ledger.now += FRESH_S
     assert await quotas.admit(child, MUCH) == Allowance(3, 30)
-    assert ledger.reads[-1][1] == ("key:eve", "key:bob", "key:ann", TENANT)
+    assert ledger.reads[-1][1] == ("key:eve", "key:bob", "key:ann")
     ledger.used_today["key:ann"] = DailyUse(10, 0)
     ledger.now += FRESH_S
     assert str(await refusal(quotas, child)) == "The steps of this parent-2 for today (UTC) are used up: 10."
@@ -106,7 +107,7 @@ async def test_a_reading_is_shared_and_kept_for_half_a_second() -> None:
     ledger = Ledger()
     quotas = ledger.quotas(Limits(steps_per_day=100))
     await asyncio.gather(*(quotas.admit(ANN, LITTLE) for _ in range(20)))
-    assert ledger.reads == [("desk", ("key:ann", TENANT), DAY)]
+    assert ledger.reads == [("desk", ("key:ann",), DAY)]
     ledger.used_today["key:ann"] = DailyUse(100, 0)
     ledger.now += FRESH_S - 0.01
     assert await quotas.admit(ANN, LITTLE) == Allowance(1)
@@ -125,18 +126,71 @@ async def test_it_is_read_again_before_more_is_admitted_than_was_left() -> None:
     assert admitted == [(Allowance(40, 0), reads) for reads in (1, 1, 2, 2, 3)]
 
 
-@pytest.mark.parametrize("wanted", [Allowance(20, 0), Allowance(1, None), Allowance(1, 500)])
-async def test_what_a_run_has_used_is_known_when_the_next_one_begins(wanted: Allowance) -> None:
+TENANT_OF_FIVE = {"tenant": Limits(steps_per_day=5, tokens_per_day=500)}
+KEY_OF_FIVE = {"key": Limits(steps_per_day=5, tokens_per_day=500)}
+ROOT = Account("key:root", Limits(steps_per_day=5, tokens_per_day=500))
+
+
+@pytest.mark.parametrize("wanted", [Allowance(2, 0), Allowance(20, 0), Allowance(2, None), Allowance(2, 200)])
+@pytest.mark.parametrize(
+    ("limits", "subject", "askers"),
+    [
+        (KEY_OF_FIVE, "key:ann", [ANN]),
+        (TENANT_OF_FIVE, TENANT, [Principal(f"key:{number}", "desk") for number in range(10)]),
+        ({}, ROOT.name, [Principal(f"key:{number}", "desk", ancestors=(ROOT,)) for number in range(10)]),
+    ],
+    ids=["one key", "keys of a tenant", "children of a key"],
+)
+async def test_of_runs_one_after_another_none_gets_what_another_has_used(
+    limits: dict[str, Limits], subject: str, askers: list[Principal], wanted: Allowance
+) -> None:
     ledger = Ledger()
-    quotas = ledger.quotas(Limits(steps_per_day=5, tokens_per_day=500))
-    for runs in range(3):  # each takes 2 steps and 200 tokens
-        ledger.used_today["key:ann"] = DailyUse(2 * runs, 200 * runs)
+    quotas = ledger.quotas(**limits)
+    for asker in askers:  # so that what was used is known for each of them
+        await quotas.admit(asker, Allowance(0, 0))
+    steps = tokens = 0
+    for number in range(20):
         ledger.now += 0.001
-        granted = await quotas.admit(ANN, wanted)
-        assert (granted.steps or 0) <= 5 - 2 * runs
-    ledger.used_today["key:ann"] = DailyUse(6, 600)
-    ledger.now += 0.001
+        try:
+            granted = await quotas.admit(askers[number % len(askers)], wanted)
+        except QuotaExceededError:
+            break
+        steps += min(2, granted.steps or 0)
+        tokens += 100 if granted.tokens is None else min(100, granted.tokens)
+        ledger.used_today[subject] = DailyUse(steps, tokens if wanted.tokens != 0 else 0)
+    assert steps == 5
+
+
+async def test_what_is_admitted_while_a_reading_is_under_way_is_not_forgotten() -> None:
+    ledger = Ledger()
+    quotas = ledger.quotas(tenant=Limits(steps_per_day=10))
+    for _ in range(3):
+        answers = await asyncio.gather(
+            *(quotas.admit(Principal(f"key:{number}", "desk"), Allowance(4)) for number in range(3))
+        )
+        assert answers == [Allowance(4)] * 3, "side by side each may have what is left"
+        ledger.now += 0.001
+    reads = len(ledger.reads)
+    assert await quotas.admit(BOB, Allowance(4)) == Allowance(4)
+    assert len(ledger.reads) == reads + 1, "all 12 may have been used by now"
+
+
+async def test_a_clock_that_is_set_back_leaves_nothing_fresh() -> None:
+    ledger = Ledger()
+    quotas = ledger.quotas(Limits(steps_per_day=10))
+    await quotas.admit(ANN, LITTLE)
+    ledger.used_today["key:ann"] = DailyUse(10, 0)
+    ledger.now -= 3600
     await refusal(quotas)
+
+
+async def test_so_many_accounts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas_module, "MAX_ACCOUNTS", 5)
+    ledger = Ledger()
+    quotas = ledger.quotas(Limits(steps_per_day=10))
+    for number in range(20):
+        await quotas.admit(Principal(f"key:{number}", "desk"), LITTLE)
+    assert len(quotas._accounts) == 5
 
 
 async def test_a_database_that_does_not_answer_is_not_remembered() -> None:

@@ -89,7 +89,7 @@ def test_what_alembic_does_not_compare_is_the_same_too(database: Database, tmp_p
         )
         fresh.close()
         assert made == migrated
-        assert len(made) == 11
+        assert len(made) == 12
 
 
 def test_an_empty_database_is_upgraded_at_once(empty: Database) -> None:

@@ -139,6 +139,15 @@ def test_nothing_of_it_is_loaded_unless_it_is_wanted(
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: grpc is not installed",
         ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: it has to begin with http://"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"}, "OTEL_EXPORTER_OTLP_ENDPOINT: it has to begin with http://"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": " "},
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: it has to begin with http://",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_PROTOCOL": "GRPC"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not installed",
+        ),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "c:1"},
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: it has to begin with http://",

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("steps", sa.BigInteger, nullable=False),
         sa.Column("tokens", sa.BigInteger, nullable=False),
     )
+    op.create_index("daily_usage_oldest", "daily_usage", ["day"])
     # ordered by its bytes, whatever the database's collation is, so that a line of keys is one range of the index
     path = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     op.add_column("runs", sa.Column("submitted_by", path))
