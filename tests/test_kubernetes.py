@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from deployments import DEPLOY, KNOWN, assert_production, longest_stop_s
@@ -30,16 +29,24 @@ PODS = {
 }
 
 
+WITHOUT = "the schemas of Kubernetes: uv run --group manifests pytest tests/test_kubernetes.py"
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Any:
+    return pytest.importorskip("kubernetes_validate", reason=WITHOUT)
+
+
 @pytest.mark.parametrize("version", ["1.30", "1.33", "1.37"])
 @pytest.mark.parametrize("document", MANIFESTS)
-def test_a_manifest_keeps_to_the_schema(document: dict[str, Any], version: str) -> None:
-    kubernetes_validate.validate(document, version, strict=True)
+def test_a_manifest_keeps_to_the_schema(schemas: Any, document: dict[str, Any], version: str) -> None:
+    schemas.validate(document, version, strict=True)
 
 
-def test_the_schema_is_strict() -> None:
+def test_the_schema_is_strict(schemas: Any) -> None:
     document = {**KINDS["Service"][0], "specification": {}}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(document, "1.37", strict=True)
+    with pytest.raises(schemas.ValidationError):
+        schemas.validate(document, "1.37", strict=True)
 
 
 @pytest.mark.parametrize("document", MANIFESTS)
