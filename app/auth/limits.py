@@ -87,9 +87,8 @@ class RateLimiter:
         self._is_out = False
         for limits in (key, tenant):
             if limits.requests is not None:
-                read_rate(
-                    limits.requests
-                )  # which loads what it takes, and the first request need not wait for that
+                # which loads what it takes, so that the first request need not wait for that
+                read_rate(limits.requests)
 
     async def hit(self, principal: Principal) -> Standing | None:
         """Count a request and return how they stand; None where nothing limits them, which costs nothing."""

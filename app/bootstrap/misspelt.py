@@ -14,7 +14,6 @@ from ..config import Settings
 CLOSENESS: Final = 0.88
 """How alike two names are (difflib): of nine letters one is missing, too many or in another place."""
 
-
 SHORTEST: Final = 6
 """Of a shorter name (HOST, PORT, DEBUG) a letter makes another word."""
 
