@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ..agent.state import AgentState
-from ..errors import StorageError, UnreadableRunError
+from ..errors import FencedError, StorageError, UnreadableRunError
 from .chain import GENESIS, link
 from .codec import read_all
 from .models import Claim, StoredEvent
@@ -23,6 +23,7 @@ async def folded(store: RunStore, claim: Claim) -> AgentState:
     Raises:
         msgspec.DecodeError: a newer version of this program has written to it.
         UnreadableRunError: its events are damaged, missing, or not those that were written.
+        FencedError: somebody else has it by now, and has written to it.
         StorageError: the database does not answer.
     """
     state = AgentState()
@@ -39,6 +40,9 @@ async def folded(store: RunStore, claim: Claim) -> AgentState:
         except Exception as error:
             raise _unreadable(claim, f"events up to {seq} do not follow from each other ({error!r})") from error
     if head != claim.head_hash:
+        run = await store.get(claim.key)
+        if run is not None and run.head_hash != claim.head_hash:
+            raise FencedError(f"The run {claim.key.run_id} is in other hands.")
         raise _unreadable(claim, f"event {seq} is not its head")
     return state
 

@@ -543,6 +543,22 @@ async def test_a_run_that_is_cancelled_while_it_is_resolved_ends_once(database: 
             assert len(of(RunFinished, await house.events(RunKey("default", waiting.run_id)))) == 1
 
 
+async def test_a_resolution_whose_run_is_cancelled_before_it_is_read_says_so(database: Database) -> None:
+    async with house_of(database, doubtful()) as house:
+        waiting = await waiting_run(house)
+        take = house.executor.driver.take
+
+        async def overtaken(claim: Claim) -> Any:
+            house.executor.driver.take = take  # type: ignore[method-assign]
+            assert (await house.service.cancel(waiting.run_id)).status == "cancelled"
+            return await take(claim)
+
+        house.executor.driver.take = overtaken  # type: ignore[method-assign]
+        with pytest.raises(RunNotWaitingError):
+            await house.service.resolve(waiting.run_id, 1, True)
+        assert len(of(RunFinished, await house.events(RunKey("default", waiting.run_id)))) == 1
+
+
 async def test_a_resolution_that_finds_the_run_cancelled_meanwhile_says_so(database: Database) -> None:
     async with house_of(database, doubtful()) as house:
         waiting = await waiting_run(house)
