@@ -116,13 +116,12 @@ def _create(options: argparse.Namespace) -> int:
     from ..storage.database import FILE_NAME
 
     settings = Settings()
-    made = None if settings.database_url else settings.data_dir / FILE_NAME
-    if made is not None and made.exists():
-        made = None
+    path = settings.data_dir / FILE_NAME
+    is_made = settings.database_url is None and not path.exists()
     with open_keys(settings) as keys:
         issued = asyncio.run(_issue(keys, options))
-    if made is not None:  # which may be a slip: whoever serves has another directory
-        _remark(f"There was no database: {made} was made.")
+    if is_made:  # which may be a slip: whoever serves has another directory
+        _remark(f"There was no database: {path} was made.")
     if not settings.tool_modules:  # whose tools are not known here
         for warning in _slips(issued.key.permissions):
             complain(warning)
